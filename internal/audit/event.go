@@ -1,0 +1,113 @@
+package audit
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Code names an event for ever: metadata.event_code.
+type Code string
+
+// The events that exist by now; docs and samples list what each carries.
+const (
+	ConnOpen        Code = "ssh.conn.open"
+	ConnRefused     Code = "ssh.conn.refused"
+	ConnClose       Code = "ssh.conn.close"
+	HandshakeFailed Code = "ssh.handshake.failed"
+	AuthSuccess     Code = "auth.success"
+	AuthFailure     Code = "auth.failure"
+	ChannelOpen     Code = "ssh.channel.open"
+	ChannelDenied   Code = "ssh.channel.denied"
+	ProcStart       Code = "proc.start"
+	ProcEnd         Code = "proc.end"
+	ForwardOpen     Code = "forward.open"
+	ForwardRefused  Code = "forward.refused"
+	ForwardFailed   Code = "forward.failed"
+	ForwardClose    Code = "forward.close"
+	ForwardListen   Code = "forward.listen"
+	Traffic         Code = "ssh.traffic"
+	ConfigReload    Code = "config.reload"
+	AdminAction     Code = "admin.action"
+	LogAccess       Code = "log.access"
+	DaemonStart     Code = "daemon.start"
+	DaemonStop      Code = "daemon.stop"
+	DaemonHeartbeat Code = "daemon.heartbeat"
+	LogRotate       Code = "log.rotate"
+	LogRecovered    Code = "log.recovered"
+	LogFailure      Code = "log.failure"
+)
+
+// Event is the facts of one audit record in plain values; the log turns them
+// into an OCSF 1.8.0 object. Fields that say nothing about the event stay zero.
+type Event struct {
+	Code    Code
+	Time    time.Time // zero = now
+	Message string    // one sentence for a reader
+	Failed  bool      // status Failure, action Denied where the class has one
+	Reason  string    // status_code, from a fixed set
+	Detail  string    // status_detail: what the operator needs to know
+	Alert   bool      // is_alert: somebody should look now
+
+	Session  string         // session ID
+	Opened   time.Time      // when the session authenticated
+	Channel  string         // channel number in the session, "" = none
+	Kind     string         // channel type or request: "direct-tcpip", "session", "exec" ...
+	Peer     netip.AddrPort // the load balancer's node
+	Client   netip.AddrPort
+	Endpoint string
+	Gate     netip.AddrPort // where the client arrived
+
+	User       string // SSH user name presented, raw
+	Identity   string
+	Auth       *Auth // auth.success and auth.failure; conn.close for the method
+	Hello      *Hello
+	TargetHost string         // as the client wrote it
+	Target     netip.AddrPort // the address dialled, bound or refused
+	Rule       string
+	Policy     string // policy version
+
+	Command  string // proc.*
+	ExitCode int    // proc.end
+	Terminal string // proc.start with a pty: "xterm-256color 120x40"
+
+	BytesIn, BytesOut int64     // client to target, target to client
+	TotalIn, TotalOut int64     // cumulative, ssh.traffic and ssh.conn.close
+	Start, End        time.Time // of the span that bytes or Count are of
+	Count             int       // aggregated refusals
+
+	Admin  *Admin // admin.action, config.reload, log.access
+	File   string // log.* and config.reload: the file's path
+	Entity string // config.reload: its version; admin.action: the resource
+
+	Extra map[string]any // unmapped.postern.*
+}
+
+// Auth is how somebody authenticated, or tried to.
+type Auth struct {
+	Method                  string // "publickey"
+	Certificate             bool
+	Fingerprint             string // SHA256:… of the key
+	Algorithm               string // of the key
+	CA                      string // SHA256:… of the CA key
+	KeyID                   string
+	Serial                  uint64
+	ValidAfter, ValidBefore time.Time
+	Principal               string
+}
+
+// Hello is the negotiation as the client offered it.
+type Hello struct {
+	Version                string // client's identification
+	HASSH, HASSHAlgorithms string
+	ServerHASSH            string
+}
+
+// Admin is who did something on the host: SO_PEERCRED of the admin socket, or
+// a signal.
+type Admin struct {
+	Name      string
+	UID, GID  int
+	PID       int
+	Operation string // "sessions.kill"
+	Via       string // "unix:/run/postern/admin.sock", "SIGHUP"
+}
