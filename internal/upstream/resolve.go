@@ -26,6 +26,10 @@ var (
 // number ("127.1", "0x7f000001") is no name (RFC 1123 §2.1): it is refused
 // here, because some system resolvers read it as an address.
 //
+// When ctx ends first, Resolve returns at once, while package net may keep a
+// goroutine on the look-up, which other callers may share, for up to the
+// resolver's own time-out (resolv.conf(5), 5 s an attempt).
+//
 // The caller checks the addresses and hands them to DialTCP; resolving again
 // would open the way for a name that changes in between.
 func (d *Dialer) Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
