@@ -1,0 +1,121 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// world is what belongs to one story.
+type world struct {
+	t     *testing.T // of TestStories: it outlives the story's own
+	name  string
+	dir   string
+	procs map[string]*process
+	all   *events
+}
+
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(world{}).(*world) }
+
+func setup(t *testing.T, env *testscript.Env, all *events) error {
+	w := &world{t: t, name: filepath.Base(env.WorkDir), dir: env.WorkDir, procs: map[string]*process{}, all: all}
+	env.Values[world{}] = w
+	env.Values[skipper{}] = env.T()
+	env.Defer(w.end)
+	me, err := user.Current()
+	if err != nil {
+		return err
+	}
+	base, err := freePorts(portsOfAStory)
+	if err != nil {
+		return err
+	}
+	at := func(n int) string { return strconv.Itoa(base + n) }
+	for name, value := range map[string]string{
+		"PATH":         bin + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
+		"ROOT":         root,
+		"ME":           me.Username,
+		"GATE":         "127.0.0.1:" + at(0),
+		"GATE_PORT":    at(0),
+		"HEALTH_PORT":  at(1),
+		"METRICS_PORT": at(2),
+		"PORT1":        at(3),
+		"PORT2":        at(4),
+		"PORT3":        at(5),
+		"PORT4":        at(6),
+		"PORT5":        at(7),
+		"LISTEN1":      at(8), // the rule "reverse" grants LISTEN1 to LISTEN4
+		"LISTEN2":      at(9),
+		"LISTEN4":      at(11),
+		"NOT_LISTEN":   at(12),
+		"GORACE":       "exitcode=66",
+	} {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// end stops what still runs, and takes the story's events along.
+func (w *world) end() {
+	for _, p := range w.procs {
+		p.end()
+	}
+	for name, p := range w.procs {
+		w.checkOutput(name, p)
+	}
+	w.all.add(auditLines(filepath.Join(w.dir, "audit")))
+}
+
+// checkOutput fails the test for what no daemon may ever print.
+func (w *world) checkOutput(name string, p *process) {
+	out, err := os.ReadFile(p.stderr)
+	if err != nil {
+		w.t.Errorf("%s: %v", w.name, err)
+	}
+	for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+		if strings.Contains(string(out), bad) {
+			w.t.Errorf("%s: %s printed %q:\n%s", w.name, name, bad, out)
+		}
+	}
+}
+
+const (
+	portsOfAStory = 13
+	// Below what the kernel gives to outgoing connections, so that none of
+	// them takes a port between its choice and its use.
+	firstPort, lastPort = 10000, 32000
+)
+
+var taken atomic.Int64 // blocks of ports given out; each story gets its own
+
+// freePorts returns the first of n ports in a row that nobody listens on.
+func freePorts(n int) (int, error) {
+	const blocks = (lastPort - firstPort) / portsOfAStory
+	for range blocks {
+		block := (int64(os.Getpid()) + taken.Add(1)) % blocks
+		base := firstPort + int(block)*portsOfAStory
+		if free(base, n) {
+			return base, nil
+		}
+	}
+	return 0, fmt.Errorf("no %d free ports in a row between %d and %d", n, firstPort, lastPort)
+}
+
+func free(base, n int) bool {
+	for port := base; port < base+n; port++ {
+		ln, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err != nil {
+			return false
+		}
+		ln.Close()
+	}
+	return true
+}
