@@ -1,13 +1,17 @@
 // Package metrics holds every Prometheus series of the gate, and the HTTP
-// endpoint that serves them.
+// endpoint that serves them. Labels take values from configured or fixed sets
+// only, so that no client can make a series; docs/metrics.md lists them all.
 package metrics
 
 import (
-	"context"
-	"net"
+	"runtime"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
-	"go.uber.org/zap"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/exporter-toolkit/web"
 )
 
 // Options configure the metrics and their endpoint.
@@ -17,37 +21,221 @@ type Options struct {
 	Version, Revision string
 }
 
-type Metrics struct{}
+// Validate reads the web config file, and the certificates that it names.
+func (o Options) Validate() error { return web.Validate(o.WebConfig) }
 
-// Session is the live series of one session.
-type Session struct{}
-
-// Direction of bytes.
-type Direction string
-
+// Values of the label result that this package's documents and alerts name;
+// what else a caller passes is one of its own fixed set of reasons.
 const (
-	ToTarget Direction = "to_target"
-	ToClient Direction = "to_client"
+	ResultOK    = "ok"    // admitted, authenticated, opened, connected
+	ResultProbe = "probe" // admission: a load balancer's health check
 )
 
-func New(o Options) *Metrics                                                         { panic("stub") }
-func (m *Metrics) Serve(ctx context.Context, ln net.Listener, log *zap.Logger) error { panic("stub") }
-func (m *Metrics) Admitted(result string)                                            {}
-func (m *Metrics) Handshake(d time.Duration, session string)                         {}
-func (m *Metrics) Auth(method, result string)                                        {}
-func (m *Metrics) OpenSession(id, identity, endpoint string) *Session                { panic("stub") }
-func (s *Session) Add(dir Direction, n int64)                                        {}
-func (s *Session) RTT(d time.Duration)                                               {}
-func (s *Session) Total(dir Direction) int64                                         { return 0 }
-func (s *Session) LastRTT() time.Duration                                            { return 0 }
-func (s *Session) Close()                                                            {}
-func (m *Metrics) ChannelOpen(kind, result string)                                   {}
-func (m *Metrics) ChannelOpened(kind string)                                         {}
-func (m *Metrics) ChannelClosed(kind string)                                         {}
-func (m *Metrics) UpstreamDial(result string, d time.Duration, session string)       {}
-func (m *Metrics) FirstByte(kind string, d time.Duration, session string)            {}
-func (m *Metrics) AuditAppended(d time.Duration, codes []string, err error)          {}
-func (m *Metrics) LimitRejected(scope string)                                        {}
-func (m *Metrics) ConfigReloaded(ok bool, at time.Time)                              {}
-func (m *Metrics) SetReady(ok bool)                                                  {}
-func (m *Metrics) SetDraining(draining bool)                                         {}
+// Metrics are the series of one process. All methods are safe for concurrent use.
+type Metrics struct {
+	options   Options
+	registry  *prometheus.Registry
+	endpoints atomic.Pointer[map[string]bool]
+	sessions  *sessions
+
+	admission    *prometheus.CounterVec
+	auth         *prometheus.CounterVec
+	channelOpens *prometheus.CounterVec
+	limits       *prometheus.CounterVec
+	auditEvents  *prometheus.CounterVec
+	healthChecks *prometheus.CounterVec
+	auditErrors  prometheus.Counter
+
+	channels  *prometheus.GaugeVec
+	reloadOK  prometheus.Gauge
+	reloadAt  prometheus.Gauge
+	ready     prometheus.Gauge
+	draining  prometheus.Gauge
+	handshake prometheus.Histogram
+
+	upstreamDial *prometheus.HistogramVec
+	firstByte    *prometheus.HistogramVec
+	auditAppend  prometheus.Histogram
+}
+
+// New returns the series, with the Go runtime's and the process's, in a
+// registry of their own. It starts nothing.
+func New(o Options) *Metrics {
+	r := prometheus.NewRegistry()
+	m := &Metrics{options: o, registry: r}
+	m.endpoints.Store(&map[string]bool{})
+	m.register(factory{r})
+	m.sessions = newSessions(o.LiveSessions, factory{r})
+	r.MustRegister(m.sessions, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// register makes the series that are not of a session.
+func (m *Metrics) register(f factory) {
+	m.admission = f.counters("admission_total", "Connections accepted on the SSH port, by what came of them before SSH.", "result")
+	m.auth = f.counters("auth_total", "Authentication attempts, by method and outcome.", "method", "result")
+	m.channelOpens = f.counters("channel_opens_total", "Channels and remote forwards asked for, by type and outcome.", "type", "result")
+	m.limits = f.counters("limit_rejects_total", "What was refused because a limit had no room.", "scope")
+	m.auditEvents = f.counters("audit_events_total", "Events that are durable in the audit log, by code.", "code")
+	m.healthChecks = f.counters("health_checks_total", "Answers of the readiness endpoint.", "result")
+	m.auditErrors = f.counter("audit_errors_total", "Appends to the audit log that failed.")
+
+	m.channels = f.gauges("channels", "Channels open now.", "type")
+	m.reloadOK = f.gauge("config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
+	m.reloadAt = f.gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last loaded.")
+	m.ready = f.gauge("ready", "Whether new sessions should come here: what /readyz says.")
+	m.draining = f.gauge("draining", "Whether the gate takes no new sessions and lets those it has end.")
+	f.gauge("start_time_seconds", "When the process started.").Set(seconds(time.Now()))
+	f.gauges("build_info", "What runs: always 1.", "version", "revision", "goversion").
+		WithLabelValues(m.options.Version, m.options.Revision, runtime.Version()).Set(1)
+
+	m.handshake = f.histogram("handshake_seconds", "From the first byte of SSH to the end of authentication.", slowBuckets)
+	m.upstreamDial = f.histograms("upstream_dial_seconds", "Connecting to a target, by outcome.", fastBuckets, "result")
+	m.firstByte = f.histograms("first_byte_seconds", "From a channel's open to the target's first byte.", fastBuckets, "type")
+	m.auditAppend = f.histogram("audit_append_seconds", "Making a group of events durable.", diskBuckets)
+}
+
+// SetEndpoints says which values the label endpoint may take: the configured
+// or discovered endpoint IDs. Sessions from any other are counted as "other",
+// those from none as "none". It holds for sessions opened afterwards.
+func (m *Metrics) SetEndpoints(ids []string) {
+	known := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		known[id] = true
+	}
+	m.endpoints.Store(&known)
+}
+
+// Admitted counts a connection: ResultOK, ResultProbe or the reason of the refusal.
+func (m *Metrics) Admitted(result string) { m.admission.WithLabelValues(result).Inc() }
+
+// Handshake observes how long the session took until it was authenticated.
+func (m *Metrics) Handshake(d time.Duration, session string) { observe(m.handshake, d, session) }
+
+// Auth counts an authentication attempt: ResultOK or the reason of the
+// refusal. Methods that SSH does not know are counted as "other".
+func (m *Metrics) Auth(method, result string) {
+	m.auth.WithLabelValues(known(authMethods, method), result).Inc()
+}
+
+// ChannelOpen counts a channel that was asked for: ResultOK or the reason of
+// the refusal.
+func (m *Metrics) ChannelOpen(kind, result string) {
+	m.channelOpens.WithLabelValues(known(channelTypes, kind), result).Inc()
+}
+
+// ChannelOpened counts a channel as open; ChannelClosed must follow.
+func (m *Metrics) ChannelOpened(kind string) {
+	m.channels.WithLabelValues(known(channelTypes, kind)).Inc()
+}
+
+// ChannelClosed takes back one ChannelOpened.
+func (m *Metrics) ChannelClosed(kind string) {
+	m.channels.WithLabelValues(known(channelTypes, kind)).Dec()
+}
+
+// UpstreamDial observes an attempt to connect to a target.
+func (m *Metrics) UpstreamDial(result string, d time.Duration, session string) {
+	observe(m.upstreamDial.WithLabelValues(result), d, session)
+}
+
+// FirstByte observes how long a channel waited for its target to speak.
+func (m *Metrics) FirstByte(kind string, d time.Duration, session string) {
+	observe(m.firstByte.WithLabelValues(known(channelTypes, kind)), d, session)
+}
+
+// AuditAppended observes one append of events with these codes. When err is
+// not nil they are not counted as events.
+func (m *Metrics) AuditAppended(d time.Duration, codes []string, err error) {
+	m.auditAppend.Observe(d.Seconds())
+	if err != nil {
+		m.auditErrors.Inc()
+		return
+	}
+	for _, c := range codes {
+		m.auditEvents.WithLabelValues(c).Inc()
+	}
+}
+
+// LimitRejected counts what a limit refused; scope is the limit's name.
+func (m *Metrics) LimitRejected(scope string) { m.limits.WithLabelValues(scope).Inc() }
+
+// ConfigReloaded says whether loading the configuration succeeded, and when.
+func (m *Metrics) ConfigReloaded(ok bool, at time.Time) {
+	m.reloadOK.Set(truth(ok))
+	if ok {
+		m.reloadAt.Set(seconds(at))
+	}
+}
+
+// HealthChecked counts an answer of /readyz.
+func (m *Metrics) HealthChecked(ok bool) {
+	result := ResultOK
+	if !ok {
+		result = "unready"
+	}
+	m.healthChecks.WithLabelValues(result).Inc()
+}
+
+// SetReady says whether the gate is ready for new sessions.
+func (m *Metrics) SetReady(ok bool) { m.ready.Set(truth(ok)) }
+
+// SetDraining says whether the gate is draining.
+func (m *Metrics) SetDraining(draining bool) { m.draining.Set(truth(draining)) }
+
+// AuditLog is what of the audit log is read at each scrape.
+type AuditLog struct {
+	Events   uint64 // in the log of this generation
+	DiskFree uint64 // bytes that the daemon may still write to the log's file system
+}
+
+// WatchAudit registers the series of the audit log's size, whose values come
+// from read at each scrape. It is called once; read must be safe for
+// concurrent use, and when it returns an error the series are left out.
+func (m *Metrics) WatchAudit(read func() (AuditLog, error)) {
+	m.registry.MustRegister(&auditLog{
+		read:     read,
+		size:     desc("audit_log_size", "Events in the audit log of this generation."),
+		diskFree: desc("audit_disk_free_bytes", "Free bytes in the file system of the audit log."),
+	})
+}
+
+type auditLog struct {
+	read           func() (AuditLog, error)
+	size, diskFree *prometheus.Desc
+}
+
+func (a *auditLog) Describe(ch chan<- *prometheus.Desc) { ch <- a.size; ch <- a.diskFree }
+
+func (a *auditLog) Collect(ch chan<- prometheus.Metric) {
+	l, err := a.read()
+	if err != nil {
+		return
+	}
+	ch <- gaugeOf(a.size, float64(l.Events))
+	ch <- gaugeOf(a.diskFree, float64(l.DiskFree))
+}
+
+func truth(ok bool) float64 {
+	if ok {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
+
+// observe leaves the session ID as an exemplar, where it may be one: client_golang
+// panics at exemplars of more than 128 runes.
+func observe(o prometheus.Observer, d time.Duration, session string) {
+	observeValue(o, d.Seconds(), session)
+}
+
+func observeValue(o prometheus.Observer, v float64, session string) {
+	e, ok := o.(prometheus.ExemplarObserver)
+	if !ok || session == "" || len(session) > 100 || !utf8.ValidString(session) {
+		o.Observe(v)
+		return
+	}
+	e.ObserveWithExemplar(v, prometheus.Labels{"session": session})
+}
