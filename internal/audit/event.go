@@ -61,8 +61,9 @@ type Event struct {
 	Identity   string
 	Auth       *Auth // auth.success and auth.failure; conn.close for the method
 	Hello      *Hello
-	TargetHost string         // as the client wrote it
-	Target     netip.AddrPort // the address dialled, bound or refused
+	TargetHost string         // as the client wrote it: name, address or socket path
+	Target     netip.AddrPort // the address dialled, bound or refused; a port alone where no address is known
+	Login      string         // the account at the target
 	Rule       string
 	Policy     string // policy version
 
@@ -75,11 +76,13 @@ type Event struct {
 	Start, End        time.Time // of the span that bytes or Count are of
 	Count             int       // aggregated refusals
 
-	Admin  *Admin // admin.action, config.reload, log.access
-	File   string // log.* and config.reload: the file's path
-	Entity string // config.reload: its version; admin.action: the resource
+	Admin    *Admin // admin.action, config.reload, log.access
+	File     string // log.* and config.reload: the file's path
+	FileSize int64  // log.rotate: bytes
+	FileHash string // log.rotate: SHA-256 in hex
+	Entity   string // config.reload: its version; admin.action: the resource
 
-	Extra map[string]any // unmapped.postern.*
+	Extra map[string]any // unmapped.postern.*; read before Append, Note or Refuse returns
 }
 
 // Auth is how somebody authenticated, or tried to.

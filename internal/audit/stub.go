@@ -17,9 +17,12 @@ type Options struct {
 }
 
 // Host is the constant part of each event.
-type Host struct{ Version, Hostname, InstanceID, Region, Zone, Account string }
+type Host struct {
+	Version, Hostname, InstanceID, Region, Zone, Account string
+	LoadBalancer                                         string
+}
 
-type Log struct{}
+type Log struct{ _ int }
 
 func Open(o Options) (*Log, error)                               { panic("stub") }
 func (l *Log) Append(ctx context.Context, events ...Event) error { panic("stub") }
