@@ -6,6 +6,7 @@ package admission
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -54,7 +55,7 @@ const (
 	ReasonHeaderMalformed     Reason = "header_malformed"
 	ReasonHeaderCRC           Reason = "header_crc"
 	ReasonHeaderV1            Reason = "header_v1"
-	ReasonHeaderDuplicate     Reason = "header_duplicate"
+	ReasonHeaderDuplicate     Reason = "header_duplicate"  // one header more than there may be
 	ReasonPreheaderEvicted    Reason = "preheader_evicted" // oldest silent connection made room
 	ReasonEndpoint            Reason = "endpoint"
 	ReasonSource              Reason = "source"
@@ -81,9 +82,26 @@ type Denied struct {
 	Err    error
 }
 
+// Error names reason and cause. It is for the operator, not for the client.
+func (d *Denied) Error() string {
+	if d.Err == nil {
+		return "not admitted: " + string(d.Reason)
+	}
+	return fmt.Sprintf("not admitted: %s: %v", d.Reason, d.Err)
+}
+
+// Unwrap returns Err.
+func (d *Denied) Unwrap() error { return d.Err }
+
+// deny makes a Denied whose origin the caller fills in.
+func deny(r Reason, format string, args ...any) *Denied {
+	return &Denied{Reason: r, Err: fmt.Errorf(format, args...)}
+}
+
 // ErrProbe is returned for a load balancer's health check: a LOCAL header, or
-// a peer that is a load balancer and closed without a byte. It is counted and
-// nothing else: no event, no error line, no penalty.
+// a peer that is a load balancer and sent no byte until it closed or the header
+// timeout passed (the NLB holds the header back until the client's first
+// payload). It is counted and nothing else: no event, no error line, no penalty.
 var ErrProbe = errors.New("load balancer health check")
 
 // Penalty is a behaviour that costs a client time, as in OpenSSH's
