@@ -3,7 +3,9 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -24,6 +26,30 @@ const (
 	Listen    Verb = "listen"
 	Socket    Verb = "socket"
 )
+
+// Verbs returns every verb, the inspected ones first.
+func Verbs() []Verb {
+	return []Verb{Shell, Exec, SFTPRead, SFTPWrite, Agent, X11, Forward, Listen, Socket}
+}
+
+// Inspected reports whether the gate terminates the SSH inside to grant v.
+func (v Verb) Inspected() bool {
+	switch v {
+	case Shell, Exec, SFTPRead, SFTPWrite, Agent, X11:
+		return true
+	}
+	return false
+}
+
+// opensSession reports whether v alone is reason enough to answer a forward
+// with the inspected path. Agent and X11 only add to a session.
+func (v Verb) opensSession() bool {
+	switch v {
+	case Shell, Exec, SFTPRead, SFTPWrite:
+		return true
+	}
+	return false
+}
 
 // Spec is a policy before New has checked it. The zero value allows nothing.
 type Spec struct {
@@ -52,9 +78,9 @@ type Identity struct {
 // Key is one public key of an identity, with the options its authorized_keys
 // line carried.
 type Key struct {
-	Blob            []byte // wire format
-	From            []netip.Prefix
-	Expires         time.Time // zero = never
+	Blob            []byte         // wire format
+	From            []netip.Prefix // client addresses it may come from; empty = any
+	Expires         time.Time      // exclusive; zero = never
 	NoTouchRequired bool
 }
 
@@ -69,7 +95,7 @@ type Rule struct {
 	Hours       *Hours
 	Until       time.Time // exclusive; zero = no end
 	Targets     []Target
-	Logins      []string
+	Logins      []string // accounts at the target, compared exactly; "*" alone is any
 	Listen      []Target // addresses (no globs) and ports a tcpip-forward may bind
 	ConnectFrom []netip.Prefix
 	Sockets     []string // absolute paths on the gate's host
@@ -81,7 +107,7 @@ type Request struct {
 	Identity string
 	Endpoint string
 	Client   netip.Addr
-	Time     time.Time
+	Time     time.Time // the zero Time is in no hours and before no end
 	Verb     Verb
 	Host     string     // as the client wrote it: target (forward and inspected verbs), bind address (listen, an IP address), path (socket)
 	Port     uint16     // listen: 0 asks for any port of the rule
@@ -97,21 +123,24 @@ type Decision struct {
 	Reason      Reason         // why not
 	Inspected   bool           // Forward only: an inspected verb is granted at this target, so it must not be tunnelled
 	ConnectFrom []netip.Prefix // Listen only: who may connect to the bound port
-	Ports       []PortRange    // Listen only: the rule's ports
+	Ports       []PortRange    // Listen only: the rule's ports for the bind address
 }
 
 // Reason is why a request was denied: an audit code and a metric label.
 type Reason string
 
+// The reasons, all of them.
 const (
 	ReasonFrozen         Reason = "frozen"
 	ReasonUnknown        Reason = "identity_unknown"
 	ReasonNoRule         Reason = "no_rule"         // no rule grants the verb at the target to the identity
+	ReasonLogin          Reason = "login"           // one would, at another account of the target
 	ReasonEndpoint       Reason = "endpoint"        // one would, from another endpoint
 	ReasonSource         Reason = "source"          // one would, from another client address
 	ReasonHours          Reason = "hours"           // one would, at another time of the week
 	ReasonExpired        Reason = "expired"         // one did, until its date
 	ReasonSpecialAddress Reason = "special_address" // link-local, metadata, loopback or the gate's own, and no CIDR rule names it
+	ReasonUnresolved     Reason = "unresolved"      // one may, once Host is resolved and Addr set
 	ReasonTarget         Reason = "target_malformed"
 	ReasonKeyUnknown     Reason = "key_unknown"
 	ReasonUser           Reason = "user" // the identity may not present this SSH user name
@@ -120,9 +149,124 @@ const (
 )
 
 // Verdict is what one rule says of a request; Failed is "" where it allows,
-// else the first condition that failed, in words.
+// else the first condition that failed, in words for the operator.
 type Verdict struct {
 	Rule    string
 	Allowed bool
 	Failed  string
+}
+
+// Policy is a checked Spec: immutable, safe for concurrent use. The nil and
+// the zero Policy deny everything.
+type Policy struct {
+	version     string
+	identities  []Identity
+	byName      map[string]int      // index in identities
+	keys        map[string]keyOwner // by key blob
+	authorities map[string]string   // name, by CA key blob
+	rules       []*Rule
+	byIdentity  map[string][]*Rule // the rules that list the identity, in order
+	frozen      map[string]bool
+}
+
+// keyOwner says where a key stands in Policy.identities.
+type keyOwner struct{ identity, key int }
+
+// Version returns the Version of the Spec.
+func (p *Policy) Version() string {
+	if p == nil {
+		return ""
+	}
+	return p.version
+}
+
+// Identities returns the names of all identities, in the order of the Spec.
+func (p *Policy) Identities() []string {
+	if p == nil {
+		return nil
+	}
+	names := make([]string, len(p.identities))
+	for i, id := range p.identities {
+		names[i] = id.Name
+	}
+	return names
+}
+
+// Frozen reports whether the identity is cut off by the Spec or by WithFrozen.
+func (p *Policy) Frozen(identity string) bool {
+	return p != nil && p.frozen[identity]
+}
+
+// StillValid returns "" while the identity exists and is not frozen, else
+// ReasonFrozen or ReasonUnknown: what cuts a live session whatever it does.
+func (p *Policy) StillValid(identity string) Reason {
+	if p.Frozen(identity) {
+		return ReasonFrozen
+	}
+	if p == nil {
+		return ReasonUnknown
+	}
+	if _, ok := p.byName[identity]; !ok {
+		return ReasonUnknown
+	}
+	return ""
+}
+
+// WithFrozen returns a copy in which the named identities are frozen too.
+// Names of no identity are kept: they freeze who gets the name later.
+func (p *Policy) WithFrozen(names ...string) *Policy {
+	if p == nil {
+		p = &Policy{}
+	}
+	frozen := make(map[string]bool, len(p.frozen)+len(names))
+	maps.Copy(frozen, p.frozen)
+	for _, name := range names {
+		frozen[name] = true
+	}
+	changed := *p
+	changed.frozen = frozen
+	return &changed
+}
+
+// Grants returns the rules that can allow the identity something from this
+// endpoint and client at this time, in order: none for one that is frozen or
+// unknown.
+func (p *Policy) Grants(identity, endpoint string, client netip.Addr, now time.Time) []Rule {
+	if p.StillValid(identity) != "" {
+		return nil
+	}
+	q := query{Request: Request{Identity: identity, Endpoint: endpoint, Client: client.Unmap(), Time: now}}
+	var rules []Rule
+	for _, r := range p.byIdentity[identity] {
+		if r.conditions(&q) == passed {
+			rules = append(rules, r.clone())
+		}
+	}
+	return rules
+}
+
+func (r *Rule) clone() Rule {
+	c := *r
+	c.Identities = slices.Clone(r.Identities)
+	c.Endpoints = slices.Clone(r.Endpoints)
+	c.Sources = slices.Clone(r.Sources)
+	c.Targets = slices.Clone(r.Targets)
+	c.Logins = slices.Clone(r.Logins)
+	c.Listen = slices.Clone(r.Listen)
+	c.ConnectFrom = slices.Clone(r.ConnectFrom)
+	c.Sockets = slices.Clone(r.Sockets)
+	c.Allow = slices.Clone(r.Allow)
+	return c
+}
+
+func (id *Identity) clone() Identity {
+	c := *id
+	c.Users = slices.Clone(id.Users)
+	c.Keys = make([]Key, len(id.Keys))
+	for i, k := range id.Keys {
+		c.Keys[i] = k
+		c.Keys[i].Blob = slices.Clone(k.Blob)
+		c.Keys[i].From = slices.Clone(k.From)
+	}
+	return c
 }
