@@ -29,8 +29,8 @@ const AnyEndpoint = "*"
 // Options say who may connect. The zero value admits nobody.
 type Options struct {
 	ProxyProtocol ProxyProtocol  // "" admits nobody
-	LoadBalancers []netip.Prefix // peers that may connect, ProxyRequired only
-	Endpoints     []string       // endpoint IDs, or AnyEndpoint; ProxyRequired only
+	LoadBalancers []netip.Prefix // peers that may connect; an error with ProxyOff
+	Endpoints     []string       // endpoint IDs, or AnyEndpoint; an error with ProxyOff
 	Sources       []netip.Prefix // client addresses that may connect
 	HeaderTimeout time.Duration  // from accept to the whole header; 0 = 5 s
 	Limits        Limits

@@ -43,10 +43,10 @@ func tcpAddr(s string) *net.TCPAddr {
 }
 
 // send gives the gate bytes to read.
-func (c *memConn) send(b ...byte) *memConn {
+func (c *memConn) send(s string) *memConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.in.Write(b)
+	c.in.WriteString(s)
 	c.cond.Broadcast()
 	return c
 }
