@@ -182,7 +182,8 @@ func TestOpenSSHGetsAESGCMAndItsHASSHIsKnown(t *testing.T) {
 	if out.algs.Read.Cipher != ssh.CipherAES128GCM || out.algs.Write.Cipher != ssh.CipherAES128GCM {
 		t.Errorf("negotiated %+v", out.algs)
 	}
-	compareWithDebugOutput(t, out.conn.Hello(), stderr)
+	compareWithDebugOutput(t, out.conn.Hello(), "local client", "compression ctos", stderr)
+	compareWithDebugOutput(t, out.conn.ServerHello(), "peer server", "compression stoc", stderr)
 
 	fingerprint, _ := out.conn.Hello().HASSH()
 	if strings.HasPrefix(out.conn.Hello().Version, "SSH-2.0-OpenSSH_9.2") && fingerprint != "472b5de333ad665af5cbf10ff892c4df" {
@@ -197,11 +198,11 @@ func TestOpenSSHGetsAESGCMAndItsHASSHIsKnown(t *testing.T) {
 	}
 }
 
-// compareWithDebugOutput holds h against what ssh -vv says it sends.
-func compareWithDebugOutput(t *testing.T, h Hello, stderr string) {
+// compareWithDebugOutput holds h against what ssh -vv says of one side's KEXINIT.
+func compareWithDebugOutput(t *testing.T, h Hello, side, compression, stderr string) {
 	t.Helper()
-	_, local, _ := strings.Cut(stderr, "local client KEXINIT proposal")
-	local, _, _ = strings.Cut(local, "peer server KEXINIT proposal")
+	_, local, _ := strings.Cut(stderr, side+" KEXINIT proposal")
+	local, _, _ = strings.Cut(local, "first_kex_follows")
 	said := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^debug2: (.+): (.*?)\r?$`).FindAllStringSubmatch(local, -1) {
 		said[m[1]] = m[2]
@@ -213,7 +214,7 @@ func compareWithDebugOutput(t *testing.T, h Hello, stderr string) {
 		"ciphers stoc":        h.CiphersServerClient,
 		"MACs ctos":           h.MACsClientServer,
 		"MACs stoc":           h.MACsServerClient,
-		"compression ctos":    h.Compression,
+		compression:           h.Compression,
 	} {
 		if said[name] == "" || said[name] != strings.Join(list, ",") {
 			t.Errorf("%s: ssh says %q, read %q", name, said[name], list)
@@ -223,11 +224,12 @@ func compareWithDebugOutput(t *testing.T, h Hello, stderr string) {
 
 func TestOpenSSHWithoutAESGCMKeepsItsCipher(t *testing.T) {
 	s := serve(t, options())
-	openSSH(t, s, "-c", "chacha20-poly1305@openssh.com")
+	_, stderr := openSSH(t, s, "-c", "chacha20-poly1305@openssh.com")
 	out := s.result(t)
 	if out.err != nil || out.algs.Read.Cipher != ssh.CipherChaCha20Poly1305 {
-		t.Errorf("%v, negotiated %+v", out.err, out.algs)
+		t.Fatalf("%v, negotiated %+v", out.err, out.algs)
 	}
+	compareWithDebugOutput(t, out.conn.ServerHello(), "peer server", "compression stoc", stderr)
 }
 
 func TestDropbearThatSendsLineAndKexinitTogether(t *testing.T) {
