@@ -44,8 +44,10 @@ func NewHours(days []string, from, to, zone string) (*Hours, error) {
 	if h.from == h.to || h.from == minutesOfDay {
 		return nil, fmt.Errorf("%s to %s holds no time: the whole day is 00:00 to 24:00", from, to)
 	}
-	h.zone, err = loadZone(zone)
-	return h, err
+	if h.zone, err = loadZone(zone); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 const minutesOfDay = 24 * 60

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -239,7 +240,8 @@ func parseRule(t *testing.T, words []string) Rule {
 	for _, w := range words[1:] {
 		switch w {
 		case "for", "via", "from", "during", "until", "allow", "to", "as", "listen", "connect-from", "sockets":
-			if w != "listen" || keyword != "allow" || len(lists["allow"]) > 0 {
+			// After allow, the first listen is the verb, which a rule with binds has.
+			if w != "listen" || keyword != "allow" || slices.Contains(lists["allow"], w) {
 				keyword = w
 				continue
 			}
