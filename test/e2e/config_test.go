@@ -60,11 +60,13 @@ rules:
 frozen: []
 `
 
-const sshConfig = `Host gate
+// gate-as is for clients that bring their own key with -i.
+const sshConfig = `Host gate gate-as
   HostKeyAlias gate
   User vendor
-  IdentityFile $WORK/vendor
   ProxyCommand nlbdial $GATE
+Host gate
+  IdentityFile $WORK/vendor
 Host *
   IdentitiesOnly yes
   UserKnownHostsFile $WORK/known_hosts

@@ -80,9 +80,18 @@ func TestStories(t *testing.T) {
 		Dir:                 "testdata",
 		Setup:               func(env *testscript.Env) error { return setup(t, env, all) },
 		Cmds:                verbs,
+		Condition:           condition,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// condition knows [race]: the daemon was built with the race detector.
+func condition(name string) (bool, error) {
+	if name == "race" {
+		return os.Getenv("POSTERN_RACE") == "1", nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 // checkOCSF fails t unless the validator passes every event.

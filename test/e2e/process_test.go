@@ -72,10 +72,8 @@ func launch(ts *testscript.TestScript, name, program string, args []string) (*pr
 // environ is the environment of a program: what testscript gives to exec.
 func environ(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GORACE", "WORK"} {
-		if value := ts.Getenv(name); value != "" {
-			env = append(env, name+"="+value)
-		}
+	for _, name := range worldOf(ts).vars {
+		env = append(env, name+"="+ts.Getenv(name))
 	}
 	return env
 }

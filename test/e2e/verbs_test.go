@@ -39,8 +39,8 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 // skipper is the key of the story's own testing T.
 type skipper struct{}
 
-// need WHAT... skips the story unless all are there: programs in PATH, "root",
-// or "python3:MODULE". A skipped story is a failure when CI=true.
+// need WHAT... skips the story unless all are there: programs in PATH, "tmpfs"
+// for the right to mount one, or "python3:MODULE". A skipped story is a failure when CI=true.
 func need(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! need")
@@ -57,8 +57,8 @@ func need(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func has(ts *testscript.TestScript, what string) bool {
-	if what == "root" {
-		return os.Geteuid() == 0
+	if what == "tmpfs" { // may we mount one?
+		return exec.Command("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt").Run() == nil
 	}
 	if module, ok := strings.CutPrefix(what, "python3:"); ok {
 		return exec.Command("/usr/bin/python3", "-c", "import "+module).Run() == nil
@@ -79,7 +79,8 @@ func keygen(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(ts.Exec("ssh-keygen", "-q", "-t", kind, "-N", "", "-C", args[0], "-f", ts.MkAbs(args[0])))
 }
 
-// edit FILE OLD NEW replaces the one place where FILE says OLD.
+// edit FILE OLD NEW replaces the one place where FILE says OLD; \n in NEW is a
+// line break.
 func edit(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: edit FILE OLD NEW")
@@ -88,7 +89,7 @@ func edit(ts *testscript.TestScript, neg bool, args []string) {
 	if n := strings.Count(text, args[1]); n != 1 {
 		ts.Fatalf("%s says %q %d times", args[0], args[1], n)
 	}
-	text = strings.Replace(text, args[1], args[2], 1)
+	text = strings.Replace(text, args[1], strings.ReplaceAll(args[2], `\n`, "\n"), 1)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
 }
 
@@ -212,29 +213,32 @@ func get(url string) (int, string, error) {
 	return resp.StatusCode, string(body), err
 }
 
-// metric REGEX waits until a line of /metrics matches; ! metric REGEX fails
-// where one does now.
+// metric REGEX waits until a line of /metrics matches; ! metric REGEX until
+// none does.
 func metric(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] metric REGEX")
 	}
 	want := regexp.MustCompile("(?m)" + args[0])
 	url := "http://127.0.0.1:" + ts.Getenv("METRICS_PORT") + "/metrics"
-	if neg {
-		_, body, err := get(url)
-		ts.Check(err)
-		if line := want.FindString(body); line != "" {
-			ts.Fatalf("there is a metric %s", line)
-		}
-		return
-	}
 	err := eventually(patience, func() error {
+		if neg {
+			return without(url, want)
+		}
 		if err := answers(url, "200", want); err != nil {
 			return fmt.Errorf("no line of /metrics matches %s: %s", args[0], related(err.Error(), args[0]))
 		}
 		return nil
 	})
 	ts.Check(err)
+}
+
+func without(url string, bad *regexp.Regexp) error {
+	_, body, err := get(url)
+	if line := bad.FindString(body); err == nil && line != "" {
+		return fmt.Errorf("there is a metric %s", line)
+	}
+	return err
 }
 
 // related picks the lines that start like the wanted one.

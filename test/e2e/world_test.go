@@ -20,6 +20,7 @@ type world struct {
 	name  string
 	dir   string
 	procs map[string]*process
+	vars  []string // names of the variables that programs get
 	all   *events
 }
 
@@ -54,11 +55,16 @@ func setup(t *testing.T, env *testscript.Env, all *events) error {
 		"PORT5":        at(7),
 		"LISTEN1":      at(8), // the rule "reverse" grants LISTEN1 to LISTEN4
 		"LISTEN2":      at(9),
+		"LISTEN3":      at(10),
 		"LISTEN4":      at(11),
 		"NOT_LISTEN":   at(12),
 		"GORACE":       "exitcode=66",
 	} {
 		env.Setenv(name, value)
+	}
+	for _, v := range env.Vars {
+		name, _, _ := strings.Cut(v, "=")
+		w.vars = append(w.vars, name)
 	}
 	return nil
 }
