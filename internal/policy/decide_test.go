@@ -3,6 +3,8 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -83,6 +85,41 @@ func TestARequestWithoutAFieldIsDenied(t *testing.T) {
 		if d := p.Decide(r); d.Allow || d.Reason != reason {
 			t.Errorf("want %s: %+v", reason, d)
 		}
+	}
+}
+
+// New refuses such a rule; matching does not lean on that.
+func TestABindThatNobodyMayConnectToIsNotMade(t *testing.T) {
+	bind, err := ParseListen("0.0.0.0:7000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Rule{Listen: []Target{bind}}
+	q := query{Request: Request{Verb: Listen, Port: 7000}, addr: netip.IPv4Unspecified()}
+	if r.binds(&q) {
+		t.Error("bound without connect_from")
+	}
+	r.ConnectFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}
+	if !r.binds(&q) {
+		t.Error("not bound with connect_from")
+	}
+}
+
+func TestExplainSaysWhatIsMissing(t *testing.T) {
+	p, err := New(parseSpec(t, `identity vendor
+src: for vendor from 10.20.0.0/16 allow forward to 10.0.0.0/16:80
+hrs: for vendor during mon-fri 08:00-18:00 UTC allow forward to 10.0.0.0/16:80
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := p.Explain(Request{Identity: "vendor", Verb: Forward, Host: "10.0.3.4", Port: 80})
+	want := []Verdict{
+		{Rule: "src", Failed: "source: no client address was given, and the rule has 10.20.0.0/16"},
+		{Rule: "hrs", Failed: "hours: no time was given, and the rule has mon-fri 08:00-18:00 UTC"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -212,7 +249,7 @@ func checkAllowed(t *testing.T, r Request) {
 		addr = netip.MustParseAddr(r.Host).Unmap()
 	}
 	inNet := netip.MustParsePrefix("10.0.0.0/16").Contains(addr) && (r.Port == 22 || r.Port == 80)
-	named := len(r.Host) > len(".internal") && r.Port == 80
+	named := strings.HasSuffix(strings.ToLower(r.Host), ".internal") && r.Port == 80
 	anywhere := addr.Is4() && r.Port == 81
 	if r.Identity != "vendor" || r.Verb != Forward && r.Verb != Exec || !inNet && !named && !anywhere {
 		t.Fatalf("%+v is allowed", r)

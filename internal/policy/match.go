@@ -99,8 +99,6 @@ func (t *Target) matchName(q *query) step {
 
 func (t *Target) matchAddr(q *query) step {
 	switch {
-	case !t.cidr.IsValid():
-		return atSelector
 	case !q.addr.IsValid():
 		return atResolve
 	case !t.cidr.Contains(q.addr):

@@ -23,7 +23,7 @@ func specErrors(t *testing.T, err error) []string {
 		if !ok || specErr.Path == "" || specErr.Msg == "" {
 			t.Fatalf("%#v is not a whole *SpecError", e)
 		}
-		lines = append(lines, specErr.Path+": "+specErr.Msg)
+		lines = append(lines, specErr.Error())
 	}
 	return lines
 }

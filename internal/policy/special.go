@@ -41,10 +41,7 @@ func specialBlock(addr netip.Addr) (block, bool) {
 	if !ok {
 		return block{}, false
 	}
-	carrier, err := addr.Prefix(offset + b.prefix.Bits())
-	if err != nil {
-		return block{}, false
-	}
+	carrier := netip.PrefixFrom(addr, offset+b.prefix.Bits()).Masked()
 	return block{carrier, b.what + " (" + v4.String() + ")"}, true
 }
 

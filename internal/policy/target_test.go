@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -32,6 +34,24 @@ func TestATargetPrintsAsItIsRead(t *testing.T) {
 		}
 		if got := target.String(); got != want {
 			t.Errorf("%s prints as %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestATargetShowsItsParts(t *testing.T) {
+	cidr, name := mustTarget(t, "10.0.0.0/16:22,8000-8100"), mustTarget(t, "*.internal:*")
+	if cidr.Prefix() != netip.MustParsePrefix("10.0.0.0/16") || cidr.Glob() != "" || !slices.Equal(cidr.Ports(), []PortRange{{22, 22}, {8000, 8100}}) {
+		t.Errorf("%s: %v %q %v", cidr, cidr.Prefix(), cidr.Glob(), cidr.Ports())
+	}
+	if name.Prefix().IsValid() || name.Glob() != "*.internal" || !slices.Equal(name.Ports(), []PortRange{{1, 65535}}) {
+		t.Errorf("%s: %v %q %v", name, name.Prefix(), name.Glob(), name.Ports())
+	}
+}
+
+func TestPortZeroIsInNoRange(t *testing.T) {
+	for _, r := range []PortRange{{}, everyPort, {0, 65535}} {
+		if r.Contains(0) {
+			t.Errorf("%#v holds port 0", r)
 		}
 	}
 }
@@ -162,7 +182,7 @@ func TestAnAsteriskStandsForAnyRun(t *testing.T) {
 
 // An attacker chooses the name; the longest must not cost more than its square.
 func BenchmarkGlobAgainstTheWorstName(b *testing.B) {
-	glob, name := strings.Repeat("a*", 100)+"b", strings.Repeat("a", maxName)
+	glob, name := "*"+strings.Repeat("a", maxName/2)+"b", strings.Repeat("a", maxName)
 	for b.Loop() {
 		if matchGlob(glob, name) {
 			b.Fatal("matched")

@@ -22,7 +22,7 @@ func (r *Rule) words(s step, q *query) string {
 	case atSpecial:
 		return q.specialWords()
 	case atSource:
-		return fmt.Sprintf("source: %s is in none of %s", addrWords(q.Client), joinStrings(r.Sources, ", "))
+		return r.sourceWords(q.Client)
 	case atEndpoint:
 		return fmt.Sprintf("endpoint: %q is none of %s", q.Endpoint, strings.Join(r.Endpoints, ", "))
 	case atUntil:
@@ -60,18 +60,19 @@ func (q *query) specialWords() string {
 }
 
 func (h *Hours) words(t time.Time) string {
-	if t.IsZero() || h.zone == nil {
-		return fmt.Sprintf("hours: no time is in %s", h)
+	if t.IsZero() {
+		return fmt.Sprintf("hours: no time was given, and the rule has %s", h)
 	}
 	return fmt.Sprintf("hours: %s %s is outside %s %s",
 		t.In(h.zone).Format("Monday 15:04"), h.zone, h.dayString(), h.clockString())
 }
 
-func addrWords(addr netip.Addr) string {
-	if !addr.IsValid() {
-		return "no client address"
+func (r *Rule) sourceWords(client netip.Addr) string {
+	sources := joinStrings(r.Sources, ", ")
+	if !client.IsValid() {
+		return "source: no client address was given, and the rule has " + sources
 	}
-	return addr.String()
+	return fmt.Sprintf("source: %s is in none of %s", client, sources)
 }
 
 func hostPort(host string, port uint16) string {
