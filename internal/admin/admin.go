@@ -1,10 +1,21 @@
 // Package admin is the gate's local control: a unix socket that speaks JSON
 // over HTTP, and the client of it that the subcommands use.
+//
+//	GET  /v1/sessions                  {"sessions": [...]}
+//	POST /v1/sessions/{id}/kill        {"reason": "..."}
+//	POST /v1/identities/{name}/freeze
+//	POST /v1/identities/{name}/thaw
+//	POST /v1/drain
+//	POST /v1/reload
+//	GET  /v1/version
+//
+// What succeeds is 200 with a JSON object; anything else has the object
+// {"error": "...", "hint": "...", "code": "..."}.
 package admin
 
 import (
 	"context"
-	"net"
+	"errors"
 	"time"
 )
 
@@ -29,14 +40,24 @@ type ChannelInfo struct {
 	Rule   string `json:"rule,omitempty"`
 }
 
+// VersionInfo describes the process at the socket.
+type VersionInfo struct {
+	Version  string    `json:"version"`
+	Revision string    `json:"revision"`
+	PID      int       `json:"pid"`
+	Started  time.Time `json:"started"`
+}
+
 // Caller is the process at the other end of the socket (SO_PEERCRED).
 type Caller struct {
-	Name          string
+	Name          string // of the account; "uid N" where it has none
 	UID, GID, PID int
 }
 
 // Gate is what the socket controls. Each method writes its own audit event
-// before it acts and returns an error that is fit to be shown to the operator.
+// before it acts and returns an error that is fit to be shown to the operator:
+// its text is sent, and ErrNoSuchSession or ErrNoSuchIdentity in it is told
+// apart. ctx does not end when the caller goes away, but after 30 s.
 type Gate interface {
 	Sessions() []SessionInfo
 	Kill(ctx context.Context, by Caller, id, reason string) error
@@ -45,19 +66,42 @@ type Gate interface {
 	Reload(ctx context.Context, by Caller) error
 }
 
-// Server answers on the admin socket.
-type Server struct{}
+// What errors of the Client wrap, and what a Gate may wrap for it.
+var (
+	ErrNotRunning     = errors.New("postern is not running")
+	ErrNotAllowed     = errors.New("not allowed to use the admin socket")
+	ErrNoSuchSession  = errors.New("no such session")
+	ErrNoSuchIdentity = errors.New("no such identity")
+)
 
-func New(g Gate) *Server                                           { panic("stub") }
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error { panic("stub") }
-func Listen(path string) (net.Listener, error)                     { panic("stub") }
+// Error is what went wrong at the socket or in the gate.
+type Error struct {
+	Text string // one line
+	Hint string // what to do about it; may be empty
+	Err  error  // wraps one of the errors above, and what the system said; may be nil
+}
 
-// Client calls a running gate.
-type Client struct{}
+func (e *Error) Error() string { return e.Text }
 
-func Dial(path string) *Client                                                   { panic("stub") }
-func (c *Client) Sessions(ctx context.Context) ([]SessionInfo, error)            { panic("stub") }
-func (c *Client) Kill(ctx context.Context, id, reason string) error              { panic("stub") }
-func (c *Client) Freeze(ctx context.Context, identity string, frozen bool) error { panic("stub") }
-func (c *Client) Drain(ctx context.Context) error                                { panic("stub") }
-func (c *Client) Reload(ctx context.Context) error                               { panic("stub") }
+func (e *Error) Unwrap() error { return e.Err }
+
+// fault is the JSON form of an Error.
+type fault struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+	Code  string `json:"code,omitempty"`
+}
+
+// The codes of a fault.
+const (
+	codeNoSuchSession  = "no_such_session"
+	codeNoSuchIdentity = "no_such_identity"
+)
+
+type sessionList struct {
+	Sessions []SessionInfo `json:"sessions"`
+}
+
+type killRequest struct {
+	Reason string `json:"reason,omitempty"`
+}
