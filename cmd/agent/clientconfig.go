@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"postern/internal/config"
+	"postern/internal/policy"
+)
+
+// gateAlias is the name under which clients keep the gate's host keys: the
+// endpoint's name differs from one VPC to the next, the keys do not.
+const gateAlias = "postern-gate"
+
+type clientConfigCmd struct {
+	Identity string `arg:"" help:"Identity of the policy."`
+	Config   string `short:"c" default:"${config}" placeholder:"FILE" help:"Configuration (${default})."`
+	Host     string `placeholder:"NAME" help:"Name that the client reaches the gate by: that of its VPC endpoint. This host's if left out."`
+	Port     uint16 `help:"Port that the client reaches the gate by: the load balancer's. The port of listen if left out."`
+}
+
+// Help has the examples of the command.
+func (clientConfigCmd) Help() string {
+	return `The lines go to the people or the control plane behind the identity. They hold nothing secret.
+
+Examples:
+
+    postern client-config vendor --host vpce-0a1b2c3d4e5f60718-x1y2z3.vpce-svc-0127881c0d25a3123.us-east-1.vpce.amazonaws.com
+    postern client-config alice --host gate.example.com --port 22`
+}
+
+// Run prints the lines.
+func (c *clientConfigCmd) Run(e *env) error {
+	cfg, err := config.Load(c.Config)
+	if err != nil {
+		return undecided(loading("the configuration", err), configHints(err)...)
+	}
+	p, err := config.LoadPolicy(cfg.PolicyPath)
+	if err != nil {
+		return undecided(loading("the policy", err), configHints(err)...)
+	}
+	if p.StillValid(c.Identity) == policy.ReasonUnknown {
+		return wrong(fmt.Errorf("print the lines for %s: the policy has no such identity", c.Identity),
+			"the identities are "+strings.Join(p.Identities(), ", "))
+	}
+	keys, err := publicHostKeys(cfg.SSH.HostKeys)
+	if err != nil {
+		return undecided(fmt.Errorf("read the host keys: %w", err), "the gate makes them when it first starts")
+	}
+	host, port := c.address(cfg.Listen)
+	c.print(e.stdout, host, port, keys, p.Grants(c.Identity, "", netip.Addr{}, time.Now()))
+	return nil
+}
+
+// address is where clients connect to.
+func (c *clientConfigCmd) address(listen string) (host string, port uint16) {
+	host, port = c.Host, c.Port
+	if host == "" {
+		host, _ = os.Hostname()
+	}
+	if port == 0 {
+		_, digits, _ := net.SplitHostPort(listen) // config has checked it
+		n, _ := strconv.ParseUint(digits, 10, 16)
+		port = uint16(n)
+	}
+	return host, port
+}
+
+func (c *clientConfigCmd) print(w io.Writer, host string, port uint16, keys []ssh.PublicKey, rules []policy.Rule) {
+	fmt.Fprintf(w, `# ~/.ssh/config
+Host gate
+    HostName %s
+    Port %d
+    User %s
+    IdentityFile ~/.ssh/%s
+    IdentitiesOnly yes
+    HostKeyAlias %s
+    ServerAliveInterval 60
+
+# ~/.ssh/known_hosts
+`, host, port, c.Identity, c.Identity, gateAlias)
+	for _, k := range keys {
+		fmt.Fprintf(w, "%s %s", gateAlias, ssh.MarshalAuthorizedKey(k))
+	}
+	fmt.Fprintf(w, "\n# What %s may reach:\n", c.Identity)
+	for _, r := range rules {
+		printGrant(w, r)
+	}
+	if len(rules) == 0 {
+		fmt.Fprintln(w, "#   nothing: no rule of the policy names it")
+	}
+}
+
+// printGrant prints a rule as the commands that it allows.
+func printGrant(w io.Writer, r policy.Rule) {
+	fmt.Fprintf(w, "#   %s\n", r)
+	if slices.Contains(r.Allow, policy.Forward) {
+		fmt.Fprintln(w, "#       ssh -J gate TARGET    or    ssh -N -L LOCALPORT:TARGET:PORT gate")
+	}
+	if slices.Contains(r.Allow, policy.Listen) {
+		for _, l := range r.Listen {
+			fmt.Fprintf(w, "#       ssh -N -R %s:HOST:PORT gate\n", l)
+		}
+	}
+	if slices.Contains(r.Allow, policy.Socket) {
+		for _, s := range r.Sockets {
+			fmt.Fprintf(w, "#       ssh -N -L LOCALPORT:%s gate\n", s)
+		}
+	}
+}
+
+// publicHostKeys reads the public halves of the host keys, which anybody may
+// read, or takes them from the private ones.
+func publicHostKeys(paths []string) ([]ssh.PublicKey, error) {
+	var keys []ssh.PublicKey
+	for _, path := range paths {
+		if data, err := os.ReadFile(path + ".pub"); err == nil {
+			key, _, _, _, err := ssh.ParseAuthorizedKey(data)
+			if err != nil {
+				return nil, fmt.Errorf("%s.pub: %w", path, err)
+			}
+			keys = append(keys, key)
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		signer, err := ssh.ParsePrivateKey(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		keys = append(keys, signer.PublicKey())
+	}
+	return keys, nil
+}

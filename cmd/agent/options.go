@@ -1,0 +1,82 @@
+package main
+
+import (
+	"crypto/tls"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"postern/internal/audit"
+	"postern/internal/config"
+	"postern/internal/metrics"
+	"postern/internal/sshgate"
+)
+
+// acceptPatience is how long the accept loop may be away from its listener.
+const acceptPatience = 10 * time.Second
+
+func sshOptions(c *config.Config) sshgate.Options {
+	return sshgate.Options{
+		Algorithms:          sshgate.Profile(c.SSH.Algorithms),
+		LoginGraceTime:      c.SSH.LoginGraceTime,
+		ClientAliveInterval: c.SSH.ClientAliveInterval,
+		ClientAliveCountMax: c.SSH.ClientAliveCountMax,
+		MaxAuthTries:        c.SSH.MaxAuthTries,
+		MaxChannels:         c.Sessions.MaxChannels,
+		IdleTimeout:         c.Sessions.IdleTimeout,
+	}
+}
+
+func metricsOptions(c *config.Config) metrics.Options {
+	o := c.Metrics.Options
+	b := thisBuild()
+	o.Version, o.Revision = b.Version, b.Revision
+	return o
+}
+
+func auditOptions(c *config.Config, m *metrics.Metrics, log *zap.Logger) audit.Options {
+	o := c.Audit
+	o.Host.Version = thisBuild().Version
+	if name, err := os.Hostname(); err == nil {
+		o.Host.Hostname = name
+	}
+	o.Appended = func(d time.Duration, codes []audit.Code, err error) {
+		names := make([]string, len(codes))
+		for i, code := range codes {
+			names[i] = string(code)
+		}
+		m.AuditAppended(d, names, err)
+	}
+	o.OnFailure = func(s audit.State, err error) {
+		if err == nil {
+			log.Info("audit log", zap.Stringer("state", s))
+			return
+		}
+		log.Error("audit log: nobody is let in", zap.Stringer("state", s), zap.Error(err))
+	}
+	return o
+}
+
+// healthTLS returns nil for plain HTTP. TLS 1.2 is offered because the load
+// balancer's health checks may have nothing newer.
+func healthTLS(h config.Health) (*tls.Config, error) {
+	if h.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(h.TLSCert, h.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// warn logs what the configuration says and surely does not mean.
+func warn(log *zap.Logger, c *config.Config) {
+	for _, w := range c.Warnings {
+		log.Warn("configuration", zap.String("warning", w))
+	}
+	for _, u := range c.Unused {
+		log.Warn("configuration", zap.String("unused", u))
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"reflect"
+
+	"postern/internal/config"
+)
+
+// setting is one key of postern.yaml as a reload sees it.
+type setting struct {
+	key  string
+	live bool // a reload can change it
+	of   func(*config.Config) any
+}
+
+// settings lists what a reload compares; what is not live needs a restart.
+func settings() []setting {
+	live := func(key string, of func(*config.Config) any) setting { return setting{key, true, of} }
+	fixed := func(key string, of func(*config.Config) any) setting { return setting{key, false, of} }
+	return []setting{
+		fixed("listen", func(c *config.Config) any { return c.Listen }),
+		live("admission.proxy_protocol", func(c *config.Config) any { return c.Admission.ProxyProtocol }),
+		live("admission.load_balancers", func(c *config.Config) any { return c.Admission.LoadBalancers }),
+		live("admission.endpoints", func(c *config.Config) any { return c.Admission.Endpoints }),
+		live("admission.sources", func(c *config.Config) any { return c.Admission.Sources }),
+		live("admission.header_timeout", func(c *config.Config) any { return c.Admission.HeaderTimeout }),
+		live("limits.max_startups", func(c *config.Config) any { return c.Admission.Limits.MaxStartups }),
+		live("limits.max_startups_per_source", func(c *config.Config) any { return c.Admission.Limits.MaxStartupsPerSource }),
+		live("limits.max_sessions", func(c *config.Config) any { return c.Admission.Limits.MaxSessions }),
+		live("limits.max_sessions_per_identity", func(c *config.Config) any { return c.Admission.Limits.MaxSessionsPerIdentity }),
+		live("limits.penalties", func(c *config.Config) any { return c.Admission.Limits.Penalties }),
+		fixed("limits.max_channels", func(c *config.Config) any { return c.Sessions.MaxChannels }),
+		fixed("limits.idle_timeout", func(c *config.Config) any { return c.Sessions.IdleTimeout }),
+		fixed("ssh", func(c *config.Config) any { return c.SSH }),
+		live("policy", func(c *config.Config) any { return c.PolicyPath }),
+		fixed("upstream", func(c *config.Config) any { return c.Upstream }),
+		fixed("audit.dir", func(c *config.Config) any { return c.Audit.Dir }),
+		fixed("audit.min_free", func(c *config.Config) any { return c.Audit.MinFree }),
+		fixed("health", func(c *config.Config) any { return c.Health }),
+		fixed("metrics", func(c *config.Config) any { return c.Metrics }),
+		fixed("admin", func(c *config.Config) any { return c.Admin }),
+		live("drain", func(c *config.Config) any { return c.Drain }),
+		live("log.level", func(c *config.Config) any { return c.Log.Level }),
+		fixed("log.format", func(c *config.Config) any { return c.Log.Format }),
+	}
+}
+
+// changedKeys names the keys in which two configurations differ: those that a
+// reload changes, and those that keep their old value until a restart.
+func changedKeys(old, now *config.Config) (live, restart []string) {
+	for _, s := range settings() {
+		if reflect.DeepEqual(s.of(old), s.of(now)) {
+			continue
+		}
+		if s.live {
+			live = append(live, s.key)
+		} else {
+			restart = append(restart, s.key)
+		}
+	}
+	return live, restart
+}

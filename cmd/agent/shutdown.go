@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"go.uber.org/zap"
+
+	"postern/internal/audit"
+)
+
+// shutdown waits for a reason to end and then ends the gate in the order that
+// a load balancer, a vendor and a reviewer can follow: unready, no new
+// sessions, no sessions, last event. What the caller stops afterwards still
+// served while this ran.
+func (g *gate) shutdown(failed, force context.Context, l *life, accepted, written <-chan struct{}) error {
+	why := g.awaitEnd(failed, force)
+	g.draining.Store(true)
+	g.systemd.notify(daemon.SdNotifyStopping)
+	g.health.Drain()
+	g.metrics.SetDraining(true)
+	drain := g.rules.current().Drain
+	g.log.Info("draining", zap.String("reason", why), zap.Int("sessions", len(g.server.Sessions())),
+		zap.Duration("settle", drain.Settle), zap.Duration("timeout", drain.Timeout))
+
+	pause(force, drain.Settle) // until the load balancer has seen it
+	g.server.Drain()
+	l.stopAccept()
+	<-accepted
+	live := len(g.server.Sessions())
+	cut := g.endSessions(force, drain.Timeout)
+	err := g.farewell(why, live, cut)
+	l.stopWrite()
+	<-written
+	err = errors.Join(err, g.audit.Close())
+	g.log.Info("stopped", zap.String("reason", why), zap.Int("drained", live-cut), zap.Int("cut", cut), zap.Error(err))
+	return err
+}
+
+// awaitEnd returns why the gate shall end.
+func (g *gate) awaitEnd(failed, force context.Context) string {
+	select {
+	case why := <-g.drain:
+		return why
+	case <-failed.Done():
+		return "a part of the gate failed"
+	case <-force.Done():
+		return "stopped"
+	}
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// endSessions lets the sessions end by themselves for at most timeout and
+// returns how many had to be cut.
+func (g *gate) endSessions(force context.Context, timeout time.Duration) (cut int) {
+	patience, cancel := context.WithTimeout(force, timeout)
+	defer cancel()
+	ctx, cutNow := context.WithCancel(context.Background())
+	counted := make(chan struct{})
+	stop := context.AfterFunc(patience, func() {
+		defer close(counted)
+		cut = len(g.server.Sessions()) // before Shutdown cuts them
+		cutNow()
+	})
+	_ = g.server.Shutdown(ctx) // its only error is that of ctx
+	if !stop() {
+		<-counted
+	}
+	cutNow()
+	return cut
+}
+
+// farewell writes daemon.stop.
+func (g *gate) farewell(why string, live, cut int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	err := g.audit.Append(ctx, audit.Event{Code: audit.DaemonStop, Message: "postern stopped: " + why, Reason: why,
+		Extra: map[string]any{"drained": live - cut, "cut": cut}})
+	if err != nil {
+		return fmt.Errorf("write the last audit event: %w", err)
+	}
+	return nil
+}
