@@ -123,6 +123,52 @@ hrs: for vendor during mon-fri 08:00-18:00 UTC allow forward to 10.0.0.0/16:80
 	}
 }
 
+func TestARequestWithoutATimeIsInNoHours(t *testing.T) {
+	p, err := New(parseSpec(t, "identity vendor\nr: for vendor during mon-sun 00:00-24:00 UTC allow forward to 10.0.0.0/16:80\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := parseRequest(t, "vendor forward 10.0.3.4:80")
+	if d := p.Decide(r); !d.Allow {
+		t.Errorf("at %s: %+v", r.Time, d)
+	}
+	r.Time = time.Time{}
+	if d := p.Decide(r); d.Allow || d.Reason != ReasonHours {
+		t.Errorf("at no time: %+v", d)
+	}
+}
+
+func TestASocketPathWithANulIsMalformed(t *testing.T) {
+	p, err := New(sound(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Request{Identity: "vendor", Time: anyTime, Verb: Socket, Host: "/run/x.sock"}
+	if d := p.Decide(r); !d.Allow {
+		t.Errorf("%q: %+v", r.Host, d)
+	}
+	for _, host := range []string{"/run/x.sock\x00", "/run/x.sock\x00/y", "\x00/run/x.sock"} {
+		r.Host = host
+		if d := p.Decide(r); d.Allow || d.Reason != ReasonTarget {
+			t.Errorf("%q: %+v", host, d)
+		}
+	}
+}
+
+func TestOnlyACIDRInsideABlockNamesIt(t *testing.T) {
+	b, ok := specialBlock(netip.MustParseAddr("127.0.0.1"))
+	if !ok {
+		t.Fatal("127.0.0.1 is ordinary")
+	}
+	for cidr, want := range map[string]bool{
+		"127.0.0.0/8": true, "127.0.0.1/32": true, "126.0.0.0/7": false, "0.0.0.0/0": false, "10.0.0.0/8": false, "10.0.0.1/32": false, "::1/128": false,
+	} {
+		if got := b.names(netip.MustParsePrefix(cidr)); got != want {
+			t.Errorf("%s names %s: %v", cidr, b.prefix, got)
+		}
+	}
+}
+
 func TestMayResolveAsksForNoNameThatIsRefusedAnyway(t *testing.T) {
 	p, err := New(parseSpec(t, `identity vendor
 identity cut
