@@ -14,22 +14,40 @@ import (
 	"postern/internal/upstream"
 )
 
-// Config is a checked postern.yaml.
+// Config is a checked postern.yaml. Paths in it are absolute.
 type Config struct {
 	Path       string
 	Version    string // "sha256:" and the first 16 hex digits of the file
 	Listen     string
 	Admission  admission.Options // with Limits
+	AWS        *AWS              // nil = no aws: section
 	SSH        SSH
 	Sessions   Sessions
 	PolicyPath string
 	Upstream   upstream.Options
-	Audit      audit.Options
+	Login      Login
+	Audit      audit.Options // Dir and MinFree
+	SigningKey string        // audit.signing_key
+	Recordings Recordings
+	Archive    Archive
 	Health     Health
 	Metrics    Metrics
 	Admin      Admin
 	Drain      Drain
 	Log        Log
+
+	// Unused has a line for each key that is set and that this version does
+	// not act on; Warnings one for each setting that is surely not meant.
+	Unused, Warnings []string
+}
+
+// AWS is the aws: section.
+type AWS struct {
+	Region          string // "" = from the instance metadata
+	LoadBalancer    string // ARN
+	EndpointService string // vpce-svc-…
+	EndpointOwners  []string
+	Refresh         time.Duration
 }
 
 // SSH is the ssh: section.
@@ -49,23 +67,52 @@ type Sessions struct {
 	IdleTimeout time.Duration // 0 = never
 }
 
-// Health, Metrics, Admin, Drain and Log are the sections of those names.
+// Login is what of the upstream: section says how the gate logs in at an
+// inspected target.
+type Login struct {
+	UserCA              string
+	CertificateLifetime time.Duration
+	PrivateKey          string // "" = certificates
+	KnownHosts          []string
+}
+
+// Recordings is the recordings: section.
+type Recordings struct {
+	Dir        string
+	Recipients []string
+}
+
+// Archive is the archive: section; without a Bucket nothing is archived.
+type Archive struct {
+	Bucket, Prefix, Region string
+	RetentionDays          int
+}
+
+// Health is the health: section. TLSCert and TLSKey are both set or both "".
 type Health struct{ Listen, TLSCert, TLSKey string }
+
+// Metrics is the metrics: section.
 type Metrics struct {
 	Listen  string
-	Options metrics.Options
+	Options metrics.Options // WebConfig and LiveSessions
 }
-type Admin struct{ Socket, Frozen string } // Frozen: file that keeps the identities frozen by command
+
+// Admin is the admin: section. Frozen is the file that keeps the identities
+// that were frozen by command.
+type Admin struct{ Socket, Frozen string }
+
+// Drain is the drain: section.
 type Drain struct{ Settle, Timeout time.Duration }
+
+// Log is the log: section: Level is debug, info, warn or error, Format json or
+// console.
 type Log struct{ Level, Format string }
 
 // Policy is a checked policy.yaml with what its files held.
 type Policy struct {
 	*policy.Policy
 	Path    string
-	Version string
+	Version string      // "sha256:" and the first 16 hex digits over policy.yaml and, in the order in which it names them, its files
+	Files   []string    // policy.yaml and the files it names, each once: what a change of is a change of the policy
 	Revoked []*krl.List // asked about every key and certificate
 }
-
-func Load(path string) (*Config, error)       { panic("stub") }
-func LoadPolicy(path string) (*Policy, error) { panic("stub") }

@@ -1,0 +1,318 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/admission"
+)
+
+// write puts a file into a new folder and returns its path.
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	writeTo(t, path, content)
+	return path
+}
+
+func writeTo(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const short = `
+admission:
+  proxy_protocol: required
+  load_balancers: [10.0.1.25/32]
+  endpoints: [vpce-0a1b2c3d4e5f60718]
+  sources: [10.20.0.0/16]
+`
+
+func TestAShortFileHasTheDocumentedDefaults(t *testing.T) {
+	path := write(t, "postern.yaml", short)
+	got, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Unused)+len(got.Warnings) != 0 {
+		t.Errorf("unused %q, warnings %q; want none", got.Unused, got.Warnings)
+	}
+	want := Config{
+		Path:       path,
+		Version:    got.Version,
+		Listen:     ":22",
+		PolicyPath: "/etc/postern/policy.yaml",
+		SSH: SSH{
+			HostKeys:   []string{"/var/lib/postern/ssh_host_ed25519_key", "/var/lib/postern/ssh_host_ecdsa_key", "/var/lib/postern/ssh_host_rsa_key"},
+			HostCA:     "/var/lib/postern/host_ca",
+			Algorithms: "modern", LoginGraceTime: 30 * time.Second, ClientAliveInterval: time.Minute, ClientAliveCountMax: 3, MaxAuthTries: 6,
+		},
+		Sessions:   Sessions{MaxChannels: 128},
+		Login:      Login{UserCA: "/var/lib/postern/user_ca", CertificateLifetime: 5 * time.Minute, KnownHosts: []string{"/etc/postern/known_hosts"}},
+		SigningKey: "/var/lib/postern/audit_key",
+		Recordings: Recordings{Dir: "/var/lib/postern/recordings"},
+		Archive:    Archive{RetentionDays: 365},
+		Health:     Health{Listen: ":8022"},
+		Metrics:    Metrics{Listen: "127.0.0.1:9722"},
+		Admin:      Admin{Socket: "/run/postern/admin.sock", Frozen: "/var/lib/postern/frozen.json"},
+		Drain:      Drain{Settle: 30 * time.Second, Timeout: 8 * time.Hour},
+		Log:        Log{Level: "info", Format: "json"},
+	}
+	want.Admission = admission.Options{
+		ProxyProtocol: admission.ProxyRequired,
+		LoadBalancers: []netip.Prefix{netip.MustParsePrefix("10.0.1.25/32")},
+		Endpoints:     []string{"vpce-0a1b2c3d4e5f60718"},
+		Sources:       []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")},
+		HeaderTimeout: 5 * time.Second,
+		Limits:        admission.Limits{MaxStartups: 256, MaxStartupsPerSource: 10, MaxSessions: 2000, MaxSessionsPerIdentity: 200, Penalties: true},
+	}
+	want.Upstream.DialTimeout = 10 * time.Second
+	want.Audit.Dir, want.Audit.MinFree = "/var/log/postern/audit", 512<<20
+	want.Metrics.Options.LiveSessions = 200
+	if !reflect.DeepEqual(*got, want) {
+		t.Errorf("got  %+v\nwant %+v", *got, want)
+	}
+	if !regexp.MustCompile(`^sha256:[0-9a-f]{16}$`).MatchString(got.Version) {
+		t.Errorf("version %q", got.Version)
+	}
+}
+
+func TestEveryKeyIsReadIntoItsField(t *testing.T) {
+	path := write(t, "postern.yaml", `
+listen: "[::1]:2022"
+admission:
+  proxy_protocol: required
+  load_balancers: [10.0.1.25, fd00::/64]
+  endpoints: ["*"]
+  sources: [0.0.0.0/0]
+  header_timeout: 1500ms
+aws:
+  region: us-gov-west-1
+  load_balancer: arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:111122223333:loadbalancer/net/gate/50dc6c495c0c9188
+  endpoint_service: vpce-svc-0127881c0d25a3123
+  endpoint_owners: ["111122223333", "012345678901"]
+  refresh: 2m
+ssh:
+  host_keys: [/keys/ed25519]
+  host_ca: /keys/host_ca
+  algorithms: compatible
+  login_grace_time: 1m
+  client_alive_interval: 349s
+  client_alive_count_max: 5
+  max_auth_tries: 3
+limits: { max_startups: 1, max_startups_per_source: 2, max_sessions: 3, max_sessions_per_identity: 4, max_channels: 5, idle_timeout: 1h30m, penalties: off }
+policy: /p/policy.yaml
+upstream: { user_ca: /keys/user_ca, certificate_lifetime: 10m, private_key: /keys/id, known_hosts: [/k/1, /k/2], dial_timeout: 3s }
+audit: { dir: /a, signing_key: /keys/audit, min_free: 2GiB }
+recordings: { dir: /r, recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p] }
+archive: { bucket: evidence, prefix: gate/, region: eu-central-1, retention_days: 90 }
+health: { listen: "127.0.0.1:1", tls_cert: /t/cert, tls_key: /t/key }
+metrics: { listen: ":9", web_config: /w/web.yaml, live_sessions: 0 }
+admin: { socket: /s/admin.sock, frozen: /s/frozen.json }
+drain: { settle: 0s, timeout: 1m }
+log: { level: debug, format: console }
+`)
+	got, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Path: path, Version: got.Version, Unused: got.Unused,
+		Listen: "[::1]:2022",
+		AWS: &AWS{Region: "us-gov-west-1", LoadBalancer: "arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:111122223333:loadbalancer/net/gate/50dc6c495c0c9188",
+			EndpointService: "vpce-svc-0127881c0d25a3123", EndpointOwners: []string{"111122223333", "012345678901"}, Refresh: 2 * time.Minute},
+		SSH: SSH{HostKeys: []string{"/keys/ed25519"}, HostCA: "/keys/host_ca", Algorithms: "compatible",
+			LoginGraceTime: time.Minute, ClientAliveInterval: 349 * time.Second, ClientAliveCountMax: 5, MaxAuthTries: 3},
+		Sessions:   Sessions{MaxChannels: 5, IdleTimeout: 90 * time.Minute},
+		PolicyPath: "/p/policy.yaml",
+		Login:      Login{UserCA: "/keys/user_ca", CertificateLifetime: 10 * time.Minute, PrivateKey: "/keys/id", KnownHosts: []string{"/k/1", "/k/2"}},
+		SigningKey: "/keys/audit",
+		Recordings: Recordings{Dir: "/r", Recipients: []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}},
+		Archive:    Archive{Bucket: "evidence", Prefix: "gate/", Region: "eu-central-1", RetentionDays: 90},
+		Health:     Health{Listen: "127.0.0.1:1", TLSCert: "/t/cert", TLSKey: "/t/key"},
+		Metrics:    Metrics{Listen: ":9"},
+		Admin:      Admin{Socket: "/s/admin.sock", Frozen: "/s/frozen.json"},
+		Drain:      Drain{Timeout: time.Minute},
+		Log:        Log{Level: "debug", Format: "console"},
+	}
+	want.Admission = admission.Options{
+		ProxyProtocol: admission.ProxyRequired,
+		LoadBalancers: []netip.Prefix{netip.MustParsePrefix("10.0.1.25/32"), netip.MustParsePrefix("fd00::/64")},
+		Endpoints:     []string{"*"},
+		Sources:       []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
+		HeaderTimeout: 1500 * time.Millisecond,
+		Limits:        admission.Limits{MaxStartups: 1, MaxStartupsPerSource: 2, MaxSessions: 3, MaxSessionsPerIdentity: 4},
+	}
+	want.Upstream.DialTimeout = 3 * time.Second
+	want.Audit.Dir, want.Audit.MinFree = "/a", 2<<30
+	want.Metrics.Options.WebConfig = "/w/web.yaml"
+	if !reflect.DeepEqual(*got, want) {
+		t.Errorf("got  %+v\nwant %+v", *got, want)
+	}
+	unused := []string{"aws.region", "aws.load_balancer", "aws.endpoint_service", "aws.endpoint_owners", "aws.refresh", "ssh.host_ca",
+		"upstream.user_ca", "upstream.certificate_lifetime", "upstream.private_key", "upstream.known_hosts", "audit.signing_key",
+		"recordings.dir", "recordings.recipients", "archive.bucket", "archive.prefix", "archive.region", "archive.retention_days"}
+	for i := range unused {
+		unused[i] += ": not used by this version"
+	}
+	if !reflect.DeepEqual(got.Unused, unused) {
+		t.Errorf("unused %q\nwant   %q", got.Unused, unused)
+	}
+}
+
+func TestAKeyThatIsSetToNothingIsNotReportedAsUnused(t *testing.T) {
+	c, err := Load(write(t, "postern.yaml", short+`
+upstream: { private_key: "", known_hosts: [] }
+recordings: { recipients: [] }
+archive: { bucket: "", prefix: "", region: "" }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Unused) != 0 {
+		t.Errorf("unused %q, want none", c.Unused)
+	}
+}
+
+func TestEmptyListsAreAllowedOnPurposeAndWarnedOf(t *testing.T) {
+	c, err := Load(write(t, "postern.yaml", "admission: { proxy_protocol: required, load_balancers: [], endpoints: [], sources: [] }\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"admission.load_balancers: empty, so nobody can connect",
+		"admission.endpoints: empty, so nobody can connect",
+		"admission.sources: empty, so nobody can connect",
+	}
+	if !reflect.DeepEqual(c.Warnings, want) {
+		t.Errorf("warnings %q\nwant     %q", c.Warnings, want)
+	}
+}
+
+func TestWithoutProxyProtocolOnlySourcesAreWanted(t *testing.T) {
+	c, err := Load(write(t, "postern.yaml", "admission: { proxy_protocol: off, sources: [192.0.2.0/24] }\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Admission.ProxyProtocol != admission.ProxyOff || len(c.Warnings) != 0 {
+		t.Errorf("proxy protocol %q, warnings %q", c.Admission.ProxyProtocol, c.Warnings)
+	}
+}
+
+func TestRelativePathsStartInTheFolderOfTheFile(t *testing.T) {
+	path := write(t, "postern.yaml", short+`
+policy: policy.yaml
+ssh: { host_keys: [keys/ed25519, ../x/../key] }
+audit: { dir: audit }
+admin: { socket: ./admin.sock }
+`)
+	dir := filepath.Dir(path)
+	t.Chdir(filepath.Dir(dir))
+	c, err := Load(filepath.Join(filepath.Base(dir), "postern.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.Path, c.PolicyPath, c.SSH.HostKeys[0], c.SSH.HostKeys[1], c.Audit.Dir, c.Admin.Socket}
+	want := []string{path, dir + "/policy.yaml", dir + "/keys/ed25519", filepath.Dir(dir) + "/key", dir + "/audit", dir + "/admin.sock"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestCredentialsAreFoundInTheFolderOfTheUnit(t *testing.T) {
+	path := write(t, "postern.yaml", short+"ssh: { host_keys: ['credential:host_ed25519'] }\npolicy: credential:policy\n")
+	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/postern@1.service")
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.SSH.HostKeys[0]; got != "/run/credentials/postern@1.service/host_ed25519" {
+		t.Errorf("host key %s", got)
+	}
+	if c.PolicyPath != "/run/credentials/postern@1.service/policy" {
+		t.Errorf("policy %s", c.PolicyPath)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	_, err = Load(path)
+	if err == nil || !strings.Contains(err.Error(), "CREDENTIALS_DIRECTORY is not set") {
+		t.Errorf("without the folder: %v", err)
+	}
+	if h := HintFor(err); len(h) != 2 || !strings.HasPrefix(h[0], "hint: add LoadCredential=host_ed25519:") {
+		t.Errorf("hints %q", h)
+	}
+}
+
+func TestTheVersionChangesWithTheFile(t *testing.T) {
+	a, err := Load(write(t, "postern.yaml", short))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Load(write(t, "postern.yaml", short+"# changed\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Version == b.Version {
+		t.Error("two files have one version")
+	}
+}
+
+func TestFilesThatCantBeReadAreErrorsWithHints(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Load(filepath.Join(dir, "none.yaml"))
+	if !errors.Is(err, fs.ErrNotExist) || len(HintFor(err)) != 1 {
+		t.Errorf("missing file: %v, hints %q", err, HintFor(err))
+	}
+	open := write(t, "open.yaml", short)
+	if err := os.Chmod(open, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		dir:  dir + ": not a regular file",
+		open: open + ": everybody may write it (mode 0666); run: chmod o-w " + open,
+		write(t, "large.yaml", strings.Repeat("#\n", maxFile/2+1)): "larger than 1024 KiB",
+	} {
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %s", path, err, want)
+		}
+	}
+}
+
+// The commented lines of the packaged file claim to show the defaults.
+func TestThePackagedFileShowsTheDefaults(t *testing.T) {
+	data, err := os.ReadFile("../../packaging/postern.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped, err := Load(write(t, "postern.yaml", string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(shipped.Admission.Sources) != 0 || len(shipped.Admission.Endpoints) != 0 || len(shipped.Admission.LoadBalancers) != 0 {
+		t.Error("the packaged file admits somebody")
+	}
+	// A key is commented out without a space, prose with one.
+	uncommented := regexp.MustCompile(`(?m)^(\s*)#([a-z])`).ReplaceAllString(string(data), "$1$2")
+	spelled, err := Load(write(t, "postern.yaml", uncommented))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spelled.Path, spelled.Version = shipped.Path, shipped.Version
+	if !reflect.DeepEqual(spelled, shipped) {
+		t.Errorf("uncommented %+v\nshipped     %+v", spelled, shipped)
+	}
+	for key := range strings.SplitSeq("listen admission ssh limits policy upstream audit health metrics admin drain log", " ") {
+		if !strings.Contains(uncommented, "\n"+key+":") {
+			t.Errorf("the packaged file does not show %s", key)
+		}
+	}
+}
