@@ -29,6 +29,8 @@ func (o Options) Validate() error { return web.Validate(o.WebConfig) }
 const (
 	ResultOK    = "ok"    // admitted, authenticated, opened, connected
 	ResultProbe = "probe" // admission: a load balancer's health check
+
+	resultUnready = "unready" // health checks
 )
 
 // Metrics are the series of one process. All methods are safe for concurrent use.
@@ -78,6 +80,9 @@ func (m *Metrics) register(f factory) {
 	m.limits = f.counters("limit_rejects_total", "What was refused because a limit had no room.", "scope")
 	m.auditEvents = f.counters("audit_events_total", "Events that are durable in the audit log, by code.", "code")
 	m.healthChecks = f.counters("health_checks_total", "Answers of the readiness endpoint.", "result")
+	// Silence from the start can only be noticed in a series that is there.
+	m.healthChecks.WithLabelValues(ResultOK)
+	m.healthChecks.WithLabelValues(resultUnready)
 	m.auditErrors = f.counter("audit_errors_total", "Appends to the audit log that failed.")
 
 	m.channels = f.gauges("channels", "Channels open now.", "type")
@@ -89,7 +94,7 @@ func (m *Metrics) register(f factory) {
 	f.gauges("build_info", "What runs: always 1.", "version", "revision", "goversion").
 		WithLabelValues(m.options.Version, m.options.Revision, runtime.Version()).Set(1)
 
-	m.handshake = f.histogram("handshake_seconds", "From the first byte of SSH to the end of authentication.", slowBuckets)
+	m.handshake = f.histogram("handshake_seconds", "From accepting a connection to the end of authentication.", slowBuckets)
 	m.upstreamDial = f.histograms("upstream_dial_seconds", "Connecting to a target, by outcome.", fastBuckets, "result")
 	m.firstByte = f.histograms("first_byte_seconds", "From a channel's open to the target's first byte.", fastBuckets, "type")
 	m.auditAppend = f.histogram("audit_append_seconds", "Making a group of events durable.", diskBuckets)
@@ -172,7 +177,7 @@ func (m *Metrics) ConfigReloaded(ok bool, at time.Time) {
 func (m *Metrics) HealthChecked(ok bool) {
 	result := ResultOK
 	if !ok {
-		result = "unready"
+		result = resultUnready
 	}
 	m.healthChecks.WithLabelValues(result).Inc()
 }
