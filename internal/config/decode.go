@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"regexp"
 	"slices"
@@ -194,7 +195,7 @@ func (v value) plainKeys(depth int) {
 }
 
 // pairs yields the keys and values of a mapping; both carry the value's path.
-func (v value) pairs() func(yield func(key, val value) bool) {
+func (v value) pairs() iter.Seq2[value, value] {
 	return func(yield func(key, val value) bool) {
 		for i := 0; i+1 < len(v.node.Content); i += 2 {
 			key, val := v.node.Content[i], v.node.Content[i+1]

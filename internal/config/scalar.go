@@ -123,19 +123,6 @@ func oneOf[T ~string](words ...T) func(value) (T, bool) {
 	}
 }
 
-// boolean reads true or false and nothing else.
-func boolean(v value) (bool, bool) {
-	s, ok := v.word()
-	switch {
-	case !ok:
-		return false, false
-	case v.quoted() || s != "true" && s != "false":
-		v.fault("want true or false, not %s", shown(s))
-		return false, false
-	}
-	return s == "true", true
-}
-
 // onOff reads on or off, and true or false for them.
 func onOff(v value) (bool, bool) {
 	s, ok := v.word()
