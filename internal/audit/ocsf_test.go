@@ -104,7 +104,7 @@ func TestTheValidatorBites(t *testing.T) {
 	}
 }
 
-func decode(t *testing.T, b []byte) map[string]any {
+func decode(t testing.TB, b []byte) map[string]any {
 	t.Helper()
 	if !utf8.Valid(b) || bytes.Count(b, []byte("\n")) != 1 {
 		t.Fatalf("not one line of UTF-8: %q", b)
