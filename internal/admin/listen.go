@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -102,15 +103,21 @@ func expose(tmp, path string) (fs.FileInfo, error) {
 
 type listener struct {
 	*net.UnixListener
-	path string
-	info fs.FileInfo // of the socket
+	path   string
+	info   fs.FileInfo // of the socket
+	unlink sync.Once
 }
 
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
 func (l *listener) Close() error {
+	// Once: after that a successor's socket may have the same inode.
+	l.unlink.Do(l.remove)
+	return l.UnixListener.Close()
+}
+
+func (l *listener) remove() {
 	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.info) {
 		os.Remove(l.path)
 	}
-	return l.UnixListener.Close()
 }
