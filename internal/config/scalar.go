@@ -129,7 +129,10 @@ func onOff(v value) (bool, bool) {
 	switch {
 	case !ok:
 		return false, false
-	case v.quoted() || !slices.Contains([]string{"on", "off", "true", "false"}, s):
+	case v.quoted():
+		v.fault("want on or off, without quotes")
+		return false, false
+	case !slices.Contains([]string{"on", "off", "true", "false"}, s):
 		v.fault("want on or off, not %s", shown(s))
 		return false, false
 	}
