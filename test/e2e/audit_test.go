@@ -41,8 +41,8 @@ func auditEvent(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(eventually(patience, func() error {
 		lines := auditLines(dir)
 		if found := matching(lines, args[0], args[1:]); len(found) < want {
-			return fmt.Errorf("%d events %s match %q, want %d; there are:\n%s",
-				len(found), args[0], args[1:], want, tail(strings.Join(lines, "\n")))
+			return fmt.Errorf("%d of the events %s match %q, want %d; there are %v:\n%s", len(found), args[0], args[1:], want,
+				counted(lines), tail(strings.Join(matching(lines, args[0], nil), "\n")))
 		}
 		return nil
 	}))
@@ -55,6 +55,15 @@ func matching(lines []string, code string, wants []string) []string {
 		}
 		return slices.ContainsFunc(wants, func(w string) bool { return !regexp.MustCompile(w).MatchString(line) })
 	})
+}
+
+// counted says how many events there are of each code.
+func counted(lines []string) map[string]int {
+	count := map[string]int{}
+	for _, line := range lines {
+		count[codeOf(line)]++
+	}
+	return count
 }
 
 func codeOf(line string) string {

@@ -46,7 +46,7 @@ const policyYAML = `identities:
 rules:
   - name: loopback
     identities: [vendor]
-    targets: ["127.0.0.0/8:1024-65535", "localhost:1024-65535"]
+    targets: ["127.0.0.0/8:1024-65535"]
     allow: [forward]
   - name: reverse
     identities: [vendor]

@@ -138,10 +138,10 @@ func sig(ts *testscript.TestScript, neg bool, args []string) {
 	named(ts, args[1]).signal(s)
 }
 
-// stop NAME [SIGNAL] sends TERM or SIGNAL and waits for the end.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+// quit NAME [SIGNAL] sends TERM or SIGNAL and waits for the end.
+func quit(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: stop NAME [SIGNAL]")
+		ts.Fatalf("usage: quit NAME [SIGNAL]")
 	}
 	s := "TERM"
 	if len(args) == 2 {

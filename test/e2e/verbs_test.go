@@ -26,7 +26,7 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"edit":       edit,
 	"start":      start,
 	"sig":        sig,
-	"stop":       stop,
+	"quit":       quit,
 	"ends":       ends,
 	"runs":       runs,
 	"waitfor":    waitFor,

@@ -14,6 +14,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// worldKey is the key of a story's world.
+type worldKey struct{}
+
 // world is what belongs to one story.
 type world struct {
 	t     *testing.T // of TestStories: it outlives the story's own
@@ -24,11 +27,11 @@ type world struct {
 	all   *events
 }
 
-func worldOf(ts *testscript.TestScript) *world { return ts.Value(world{}).(*world) }
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
 func setup(t *testing.T, env *testscript.Env, all *events) error {
 	w := &world{t: t, name: filepath.Base(env.WorkDir), dir: env.WorkDir, procs: map[string]*process{}, all: all}
-	env.Values[world{}] = w
+	env.Values[worldKey{}] = w
 	env.Values[skipper{}] = env.T()
 	env.Defer(w.end)
 	me, err := user.Current()
