@@ -73,7 +73,9 @@ const tailInterval = 200 * time.Millisecond
 
 // Tail calls fn with each event in dir from index from on, and goes on with new
 // ones as they are written, until ctx ends (nil), fn fails (its error) or the
-// log is damaged. from = -1 begins with the next event that is written.
+// log is damaged. from = -1 begins with the next event that is written. A line
+// whose write fails may have been seen by then: after it the indexes go back to
+// that of a log.failure event, and what follows that counts.
 func Tail(ctx context.Context, dir string, from int64, fn func(Record) error) error {
 	if from < 0 {
 		end, err := findNext(dir)
