@@ -187,3 +187,17 @@ func TestAPolicyDoesNotChange(t *testing.T) {
 		t.Errorf("key: %q", reason)
 	}
 }
+
+func TestAnIdentityWithoutUserNamesPresentsItsOwn(t *testing.T) {
+	p := who(t)
+	for identity, want := range map[string][]string{
+		"vendor": {"ec2-user", "vendor"}, "alice": {"alice"}, "nobody": nil,
+	} {
+		if got := p.Users(identity); !slices.Equal(got, want) {
+			t.Errorf("Users(%s) = %v, want %v", identity, got, want)
+		}
+	}
+	if got := (*Policy)(nil).Users("vendor"); got != nil {
+		t.Errorf("no policy: %v", got)
+	}
+}

@@ -192,6 +192,19 @@ func (p *Policy) Identities() []string {
 	return names
 }
 
+// Users returns the SSH user names that the identity may present, none for one
+// that is unknown.
+func (p *Policy) Users(identity string) []string {
+	if p == nil {
+		return nil
+	}
+	i, ok := p.byName[identity]
+	if !ok {
+		return nil
+	}
+	return slices.Clone(p.identities[i].users())
+}
+
 // Frozen reports whether the identity is cut off by the Spec or by WithFrozen.
 func (p *Policy) Frozen(identity string) bool {
 	return p != nil && p.frozen[identity]
