@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"postern/internal/nlb"
@@ -96,6 +97,9 @@ func run(o options, target string) error {
 		gate.CloseWrite()
 	}()
 	_, err = io.Copy(os.Stdout, gate)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return nil // how a gate closes on a client whose bytes it has not read
+	}
 	return err
 }
 

@@ -8,7 +8,7 @@
 //	sha       reads to the end, then answers its count and SHA-256
 //	duplex    source and sha at once
 //	hang      accepts, then neither reads nor writes
-//	reset     accepts, then resets
+//	reset     resets at the first byte
 //	http      answers one HTTP request with 200
 package main
 
@@ -97,6 +97,7 @@ func (t target) serve(nc net.Conn) {
 	case "hang":
 		select {}
 	case "reset":
+		nc.Read(make([]byte, 1))
 		if tcp, ok := nc.(*net.TCPConn); ok {
 			tcp.SetLinger(0)
 		}
