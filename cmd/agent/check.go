@@ -74,13 +74,25 @@ func (f *checked) checkConfig(path string) error {
 	if err == nil {
 		f.Policy = cfg.PolicyPath
 		f.Warnings = append(append(f.Warnings, cfg.Warnings...), cfg.Unused...)
-		return nil
+		return checkNamedFiles(cfg)
 	}
 	beside := filepath.Join(filepath.Dir(path), "policy.yaml")
 	if _, statErr := os.Stat(beside); statErr == nil {
 		f.Policy = beside
 	}
 	return err
+}
+
+// checkNamedFiles reads the files that postern.yaml names, as serve will. Keys
+// of the gate are left alone: they are made where they are missing.
+func checkNamedFiles(c *config.Config) error {
+	if err := c.Metrics.Options.Validate(); err != nil {
+		return fmt.Errorf("%s: metrics.web_config: %w", c.Path, err)
+	}
+	if _, err := healthTLS(c.Health); err != nil {
+		return fmt.Errorf("%s: health.tls_cert: %w", c.Path, err)
+	}
+	return nil
 }
 
 func (f *checked) add(errs ...error) {

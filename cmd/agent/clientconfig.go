@@ -26,6 +26,8 @@ type clientConfigCmd struct {
 	Config   string `short:"c" default:"${config}" placeholder:"FILE" help:"Configuration (${default})."`
 	Host     string `placeholder:"NAME" help:"Name that the client reaches the gate by: that of its VPC endpoint. This host's if left out."`
 	Port     uint16 `help:"Port that the client reaches the gate by: the load balancer's. The port of listen if left out."`
+	Endpoint string `placeholder:"VPCE" help:"Endpoint that the client comes through, for rules with that condition."`
+	Source   string `placeholder:"ADDR" help:"Address that the client comes from, for rules with that condition."`
 }
 
 // Help has the examples of the command.
@@ -56,8 +58,15 @@ func (c *clientConfigCmd) Run(e *env) error {
 	if err != nil {
 		return undecided(fmt.Errorf("read the host keys: %w", err), "the gate makes them when it first starts")
 	}
+	var source netip.Addr
+	if c.Source != "" {
+		if source, err = netip.ParseAddr(c.Source); err != nil {
+			return undecided(fmt.Errorf("read --source: %w", err))
+		}
+	}
 	host, port := c.address(cfg.Listen)
-	c.print(e.stdout, host, port, keys, p.Grants(c.Identity, "", netip.Addr{}, time.Now()))
+	c.printSSH(e.stdout, host, port, p.Users(c.Identity)[0], keys)
+	c.printGrants(e.stdout, p.Grants(c.Identity, c.Endpoint, source, time.Now()))
 	return nil
 }
 
@@ -75,7 +84,7 @@ func (c *clientConfigCmd) address(listen string) (host string, port uint16) {
 	return host, port
 }
 
-func (c *clientConfigCmd) print(w io.Writer, host string, port uint16, keys []ssh.PublicKey, rules []policy.Rule) {
+func (c *clientConfigCmd) printSSH(w io.Writer, host string, port uint16, user string, keys []ssh.PublicKey) {
 	fmt.Fprintf(w, `# ~/.ssh/config
 Host gate
     HostName %s
@@ -87,16 +96,19 @@ Host gate
     ServerAliveInterval 60
 
 # ~/.ssh/known_hosts
-`, host, port, c.Identity, c.Identity, gateAlias)
+`, host, port, user, c.Identity, gateAlias)
 	for _, k := range keys {
 		fmt.Fprintf(w, "%s %s", gateAlias, ssh.MarshalAuthorizedKey(k))
 	}
-	fmt.Fprintf(w, "\n# What %s may reach:\n", c.Identity)
+}
+
+func (c *clientConfigCmd) printGrants(w io.Writer, rules []policy.Rule) {
+	fmt.Fprintf(w, "\n# What %s may do now; rules for other endpoints, sources and hours are left out:\n", c.Identity)
 	for _, r := range rules {
 		printGrant(w, r)
 	}
 	if len(rules) == 0 {
-		fmt.Fprintln(w, "#   nothing: no rule of the policy names it")
+		fmt.Fprintln(w, "#   nothing")
 	}
 }
 

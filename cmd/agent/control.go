@@ -19,7 +19,7 @@ type control struct {
 	socket string
 	rules  *rules
 	server *sshgate.Server
-	drain  func(why string)
+	drain  func(ending)
 }
 
 var _ admin.Gate = (*control)(nil)
@@ -96,7 +96,7 @@ func (c *control) Freeze(ctx context.Context, by admin.Caller, identity string, 
 func (c *control) Drain(ctx context.Context, by admin.Caller) error {
 	werr := c.rules.write(ctx, audit.Event{Code: audit.AdminAction, Admin: c.admin(by, "gate.drain"),
 		Entity: "gate", Message: "drain begun by " + by.Name})
-	c.drain("postern drain by " + by.Name)
+	c.drain(ending{reason: "drain", by: by.Name})
 	return werr
 }
 

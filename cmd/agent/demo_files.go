@@ -241,5 +241,4 @@ Host *
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     ControlPath none
-    LogLevel ERROR
 `

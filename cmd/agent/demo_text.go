@@ -40,7 +40,7 @@ Cut the vendor off, see it refused, and let it in again:
 
 What operations and reviewers see:
     curl -s http://{{.Health}}/readyz
-    curl -s http://{{.Metrics}}/metrics
+    curl -s http://{{.Metrics}}/metrics | grep ^postern_
     {{.Program}} audit tail --config {{.Dir}}/postern.yaml
 
 The files are in {{.Dir}}: postern.yaml, policy.yaml (change it, it takes

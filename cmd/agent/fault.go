@@ -58,9 +58,9 @@ func report(w io.Writer, err error) int {
 	if err == nil {
 		return exitFine
 	}
-	var f *fault
-	if !errors.As(err, &f) {
-		f = &fault{status: exitWrong}
+	f, ok := errors.AsType[*fault](err)
+	if !ok {
+		f = &fault{status: exitWrong, err: err}
 	}
 	if f.err == nil {
 		return f.status

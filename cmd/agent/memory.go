@@ -29,7 +29,8 @@ const (
 
 // tuneRuntime sets the memory limit and the number of threads that run Go code
 // to what this machine or control group has. What the environment sets stays.
-func tuneRuntime(log *zap.Logger) {
+// It returns how many files may be open.
+func tuneRuntime(log *zap.Logger) (files uint64) {
 	limit := memoryLimit("/sys/fs/cgroup", "/proc/self/cgroup")
 	if os.Getenv("GOMEMLIMIT") == "" && limit > 0 {
 		debug.SetMemoryLimit(limit / 100 * 85)
@@ -38,6 +39,7 @@ func tuneRuntime(log *zap.Logger) {
 		// Twice the cores: a goroutine that wakes under load then finds a
 		// thread whose turn comes from the kernel instead of waiting behind a
 		// bulk transfer in the run queue.
+		runtime.SetDefaultGOMAXPROCS() // what the machine or group has, and not twice that from an earlier run
 		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
 	}
 	files, err := raiseFileLimit()
@@ -46,6 +48,7 @@ func tuneRuntime(log *zap.Logger) {
 		zap.Int64("gomemlimit", debug.SetMemoryLimit(-1)),
 		zap.Uint64("nofile", files),
 		zap.Error(err))
+	return files
 }
 
 // raiseFileLimit raises the soft limit of open files to the hard one and

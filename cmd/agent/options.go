@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"postern/internal/audit"
 	"postern/internal/config"
@@ -58,6 +59,17 @@ func auditOptions(c *config.Config, m *metrics.Metrics, log *zap.Logger) audit.O
 	return o
 }
 
+// auditDisk reads what the metrics say of the audit log at each scrape.
+func auditDisk(log *audit.Log, dir string) func() (metrics.AuditLog, error) {
+	return func() (metrics.AuditLog, error) {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil {
+			return metrics.AuditLog{}, err
+		}
+		return metrics.AuditLog{Events: uint64(log.Size()), DiskFree: fs.Bavail * uint64(fs.Bsize)}, nil
+	}
+}
+
 // healthTLS returns nil for plain HTTP. TLS 1.2 is offered because the load
 // balancer's health checks may have nothing newer.
 func healthTLS(h config.Health) (*tls.Config, error) {
@@ -71,12 +83,17 @@ func healthTLS(h config.Health) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// warn logs what the configuration says and surely does not mean.
-func warn(log *zap.Logger, c *config.Config) {
+// warn logs what the configuration says and surely does not mean. A session
+// takes a file for its client and one for each target or remote forward.
+func warn(log *zap.Logger, c *config.Config, files uint64) {
 	for _, w := range c.Warnings {
 		log.Warn("configuration", zap.String("warning", w))
 	}
 	for _, u := range c.Unused {
 		log.Warn("configuration", zap.String("unused", u))
+	}
+	if sessions := c.Admission.Limits.MaxSessions; uint64(sessions)*2 > files {
+		log.Warn("limits.max_sessions is more than the open files that the process may have allow",
+			zap.Int("max_sessions", sessions), zap.Uint64("nofile", files))
 	}
 }

@@ -104,6 +104,10 @@ func (r *rules) reloadConfig(ctx context.Context, by *audit.Admin) error {
 		r.configFault = err.Error()
 		return r.keep(ctx, by, r.config.Path, r.config.Version, err)
 	}
+	if _, err := admission.New(c.Admission); err != nil {
+		r.configFault = err.Error()
+		return r.keep(ctx, by, c.Path, r.config.Version, err)
+	}
 	live, restart := changedKeys(r.config, c)
 	// Here and below the change is made even where its event could not be
 	// written: a gate without its log lets nobody in, so the change can only
@@ -112,10 +116,10 @@ func (r *rules) reloadConfig(ctx context.Context, by *audit.Admin) error {
 		File: c.Path, Entity: c.Version, Policy: r.policy.Version,
 		Extra: map[string]any{"previous": r.config.Version, "changed": live, "restart": restart}})
 	if err := r.admission.Update(c.Admission); err != nil {
-		r.configFault = err.Error()
-		return r.keep(ctx, by, c.Path, r.config.Version, err)
+		return errors.Join(werr, err) // not after New has taken the same
 	}
 	r.level.SetLevel(level(c.Log))
+	r.metrics.SetEndpoints(c.Admission.Endpoints)
 	r.config, r.configFault = c, ""
 	r.server.Recheck()
 	r.metrics.ConfigReloaded(r.policyFault == "", time.Now())

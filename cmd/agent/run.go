@@ -2,23 +2,22 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"postern/internal/admin"
-	"postern/internal/admission"
 	"postern/internal/audit"
 	"postern/internal/config"
 	"postern/internal/health"
 	"postern/internal/metrics"
 	"postern/internal/sshgate"
-	"postern/internal/upstream"
 )
 
 // process is what a gate gets from whoever runs it.
@@ -32,7 +31,6 @@ type process struct {
 // gate is a built gate: everything that can fail at a start has not.
 type gate struct {
 	process
-	started time.Time
 	log     *zap.Logger
 	systemd systemd
 	rules   *rules
@@ -41,18 +39,18 @@ type gate struct {
 	server  *sshgate.Server
 	health  *health.Server
 	admin   *admin.Server
-	drain   chan string // why the gate shall end; has room for one
-
-	draining atomic.Bool
 
 	sshListener                                  *watchedListener
-	healthListener, metricsListener, adminSocket net.Listener // nil = not listened on
+	healthListener, metricsListener, adminSocket net.Listener
+
+	drain    chan ending // has room for one
+	draining atomic.Bool
 }
 
 // run is a gate from its configuration to its last audit event. It ends when
 // the gate has drained; when ctx ends, live sessions are cut.
 func run(ctx context.Context, p process) error {
-	g := &gate{process: p, started: time.Now(), drain: make(chan string, 1)}
+	g := &gate{process: p, drain: make(chan ending, 1)}
 	c, err := config.Load(p.config)
 	if err != nil {
 		return configFault(loading("the configuration", err))
@@ -64,100 +62,57 @@ func run(ctx context.Context, p process) error {
 		g.close()
 		return err
 	}
-	if err := g.announce(ctx); err != nil {
+	if err := g.announce(ctx, c, time.Now()); err != nil {
 		g.close()
 		return err
 	}
 	return g.serve(ctx)
 }
 
-// build makes the parts in the order in which they need each other. Listeners
-// come first: the gate must know which ports are its own.
-func (g *gate) build(c *config.Config) error {
-	g.log, g.rules.level = newLogger(c.Log, g.stderr)
-	g.systemd = systemd{log: g.log}
-	tuneRuntime(g.log)
-	warn(g.log, c)
-
-	hostKeys, err := sshgate.LoadHostKeys(c.SSH.HostKeys)
-	if err != nil {
-		return configFault(fmt.Errorf("load the host keys: %w", err))
-	}
-	if err := g.listen(c); err != nil {
-		return err
-	}
-	g.metrics = metrics.New(metricsOptions(c))
-	if g.audit, err = audit.Open(auditOptions(c, g.metrics, g.log)); err != nil {
-		return fmt.Errorf("open the audit log: %w", err)
-	}
-	door, err := admission.New(c.Admission)
-	if err != nil {
-		return configFault(fmt.Errorf("admission: %w", err))
-	}
-	o := sshOptions(c)
-	o.HostKeys, o.Admission, o.Audit, o.Metrics, o.Log = hostKeys, door, g.audit, g.metrics, g.log
-	o.Upstream = upstream.New(c.Upstream)
-	o.Listeners = ownAddresses(g.sshListener, g.healthListener, g.metricsListener)
-	if g.server, err = sshgate.New(o, g.rules.gate()); err != nil {
-		return configFault(fmt.Errorf("set up SSH: %w", err))
-	}
-	if err := g.buildHealth(c); err != nil {
-		return err
-	}
-	g.rules.log, g.rules.audit, g.rules.metrics = g.log, g.audit, g.metrics
-	g.rules.admission, g.rules.server = door, g.server
-	g.admin = admin.New(&control{socket: c.Admin.Socket, rules: g.rules, server: g.server, drain: g.beginDrain})
-	g.admin.Version, g.admin.Revision = thisBuild().Version, thisBuild().Revision
-	return nil
+// life are the contexts of a gate's parts, in the order in which they end.
+// None ends because the process is asked to: shutdown ends them.
+type life struct {
+	accept, write, ops             context.Context
+	stopAccept, stopWrite, stopOps context.CancelFunc
 }
 
-func (g *gate) listen(c *config.Config) error {
-	ssh, err := g.inherited.listen(socketSSH, c.Listen)
-	if err != nil {
-		return err
-	}
-	g.sshListener = watchAccept(ssh)
-	if g.healthListener, err = g.inherited.listen(socketHealth, c.Health.Listen); err != nil {
-		return err
-	}
-	if g.metricsListener, err = g.inherited.listen(socketMetrics, c.Metrics.Listen); err != nil {
-		return err
-	}
-	if g.adminSocket, err = admin.Listen(c.Admin.Socket); err != nil {
-		return fmt.Errorf("listen for admin: %w", err)
-	}
-	return nil
+func newLife(ctx context.Context) *life {
+	l := &life{}
+	ctx = context.WithoutCancel(ctx)
+	l.accept, l.stopAccept = context.WithCancel(ctx)
+	l.write, l.stopWrite = context.WithCancel(ctx)
+	l.ops, l.stopOps = context.WithCancel(ctx)
+	return l
 }
 
-func (g *gate) buildHealth(c *config.Config) error {
-	tls, err := healthTLS(c.Health)
-	if err != nil {
-		return configFault(fmt.Errorf("load health.tls_cert: %w", err))
-	}
-	g.healthListener = admission.Optional(g.healthListener, c.Admission.HeaderTimeout)
-	g.health = health.New(health.Options{
-		Checks: []health.Check{
-			{Name: "ssh", Test: func() error { return g.sshListener.accepting(acceptPatience) }, Failing: "connections are not accepted"},
-			{Name: "audit", Test: g.audit.Ready, Failing: "the audit log can't be written, so nobody is let in"},
-		},
-		TLS:     tls,
-		Changed: g.metrics.SetReady,
-		Log:     g.log,
+// serve runs the parts of a built gate and waits for all of them.
+func (g *gate) serve(ctx context.Context) error {
+	force, cut := context.WithCancel(ctx) // sessions are cut when it ends
+	defer cut()
+	l := newLife(ctx)
+	parts, failed := errgroup.WithContext(l.ops)
+	accepted, written := make(chan struct{}), make(chan struct{})
+
+	parts.Go(func() error {
+		defer close(written)
+		return g.audit.Run(l.write)
 	})
-	return nil
-}
-
-// close gives up what a failed build had opened.
-func (g *gate) close() {
-	for _, ln := range []net.Listener{g.healthListener, g.metricsListener, g.adminSocket} {
-		if ln != nil {
-			ln.Close()
-		}
-	}
-	if g.sshListener != nil {
-		g.sshListener.Close()
-	}
-	if g.audit != nil {
-		g.audit.Close()
-	}
+	parts.Go(func() error {
+		defer close(accepted)
+		return g.server.Serve(l.accept, g.sshListener)
+	})
+	parts.Go(func() error { return g.cutUnaudited(l.accept) })
+	parts.Go(func() error { return g.health.Serve(l.ops, g.healthListener) })
+	parts.Go(func() error { return g.metrics.Serve(l.ops, g.metricsListener, g.log) })
+	parts.Go(func() error { return g.admin.Serve(l.ops, g.adminSocket) })
+	parts.Go(func() error { return g.rules.run(l.ops) })
+	parts.Go(func() error { return g.handleSignals(l.ops, cut) })
+	parts.Go(func() error { return g.systemd.watch(l.ops, g.selfCheck, g.status) })
+	parts.Go(func() error { return tuneHeap(l.ops) })
+	parts.Go(func() error {
+		defer l.stopOps()
+		return g.shutdown(failed, force, l, accepted, written)
+	})
+	g.systemd.notify(daemon.SdNotifyReady + "\nSTATUS=" + g.status())
+	return parts.Wait()
 }

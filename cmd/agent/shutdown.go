@@ -12,6 +12,20 @@ import (
 	"postern/internal/audit"
 )
 
+// ending is why a gate ends.
+type ending struct {
+	reason string // SIGTERM, SIGINT, drain, part_failed or stopped
+	by     string // who, for drain
+}
+
+// beginDrain lets the gate end; the first reason given counts.
+func (g *gate) beginDrain(why ending) {
+	select {
+	case g.drain <- why:
+	default:
+	}
+}
+
 // shutdown waits for a reason to end and then ends the gate in the order that
 // a load balancer, a vendor and a reviewer can follow: unready, no new
 // sessions, no sessions, last event. What the caller stops afterwards still
@@ -23,7 +37,7 @@ func (g *gate) shutdown(failed, force context.Context, l *life, accepted, writte
 	g.health.Drain()
 	g.metrics.SetDraining(true)
 	drain := g.rules.current().Drain
-	g.log.Info("draining", zap.String("reason", why), zap.Int("sessions", len(g.server.Sessions())),
+	g.log.Info("draining", zap.String("reason", why.reason), zap.String("by", why.by), zap.Int("sessions", len(g.server.Sessions())),
 		zap.Duration("settle", drain.Settle), zap.Duration("timeout", drain.Timeout))
 
 	pause(force, drain.Settle) // until the load balancer has seen it
@@ -36,19 +50,19 @@ func (g *gate) shutdown(failed, force context.Context, l *life, accepted, writte
 	l.stopWrite()
 	<-written
 	err = errors.Join(err, g.audit.Close())
-	g.log.Info("stopped", zap.String("reason", why), zap.Int("drained", live-cut), zap.Int("cut", cut), zap.Error(err))
+	g.log.Info("stopped", zap.String("reason", why.reason), zap.Int("drained", live-cut), zap.Int("cut", cut), zap.Error(err))
 	return err
 }
 
 // awaitEnd returns why the gate shall end.
-func (g *gate) awaitEnd(failed, force context.Context) string {
+func (g *gate) awaitEnd(failed, force context.Context) ending {
 	select {
 	case why := <-g.drain:
 		return why
 	case <-failed.Done():
-		return "a part of the gate failed"
+		return ending{reason: "part_failed"}
 	case <-force.Done():
-		return "stopped"
+		return ending{reason: "stopped"}
 	}
 }
 
@@ -83,10 +97,10 @@ func (g *gate) endSessions(force context.Context, timeout time.Duration) (cut in
 }
 
 // farewell writes daemon.stop.
-func (g *gate) farewell(why string, live, cut int) error {
+func (g *gate) farewell(why ending, live, cut int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	err := g.audit.Append(ctx, audit.Event{Code: audit.DaemonStop, Message: "postern stopped: " + why, Reason: why,
+	err := g.audit.Append(ctx, audit.Event{Code: audit.DaemonStop, Message: "postern stopped: " + why.reason, Reason: why.reason,
 		Extra: map[string]any{"drained": live - cut, "cut": cut}})
 	if err != nil {
 		return fmt.Errorf("write the last audit event: %w", err)

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"time"
+
+	"go.uber.org/zap"
+
+	"postern/internal/admin"
+	"postern/internal/admission"
+	"postern/internal/audit"
+	"postern/internal/config"
+	"postern/internal/health"
+	"postern/internal/metrics"
+	"postern/internal/sshgate"
+	"postern/internal/upstream"
+)
+
+// build makes the parts in the order in which they need each other. Listeners
+// come early: the gate must know which ports are its own.
+func (g *gate) build(c *config.Config) error {
+	g.log, g.rules.level = newLogger(c.Log, g.stderr)
+	g.systemd = systemd{log: g.log}
+	warn(g.log, c, tuneRuntime(g.log))
+	if err := g.listen(c); err != nil {
+		return err
+	}
+	if err := g.buildMetrics(c); err != nil {
+		return err
+	}
+	var err error
+	if g.audit, err = audit.Open(auditOptions(c, g.metrics, g.log)); err != nil {
+		return fmt.Errorf("open the audit log: %w", err)
+	}
+	g.metrics.WatchAudit(auditDisk(g.audit, c.Audit.Dir))
+	door, err := admission.New(c.Admission)
+	if err != nil {
+		return configFault(fmt.Errorf("set up admission: %w", err))
+	}
+	if err := g.buildServer(c, door); err != nil {
+		return err
+	}
+	if err := g.buildHealth(c); err != nil {
+		return err
+	}
+	g.rules.log, g.rules.audit, g.rules.metrics = g.log, g.audit, g.metrics
+	g.rules.admission, g.rules.server = door, g.server
+	g.admin = admin.New(&control{socket: c.Admin.Socket, rules: g.rules, server: g.server, drain: g.beginDrain})
+	g.admin.Version, g.admin.Revision = thisBuild().Version, thisBuild().Revision
+	return nil
+}
+
+func (g *gate) listen(c *config.Config) error {
+	ssh, err := g.inherited.listen(socketSSH, c.Listen)
+	if err != nil {
+		return err
+	}
+	g.sshListener = watchAccept(ssh)
+	if g.healthListener, err = g.inherited.listen(socketHealth, c.Health.Listen); err != nil {
+		return err
+	}
+	if g.metricsListener, err = g.inherited.listen(socketMetrics, c.Metrics.Listen); err != nil {
+		return err
+	}
+	if g.adminSocket, err = admin.Listen(c.Admin.Socket); err != nil {
+		return fmt.Errorf("listen for admin: %w", err)
+	}
+	return nil
+}
+
+func (g *gate) buildMetrics(c *config.Config) error {
+	if err := c.Metrics.Options.Validate(); err != nil {
+		return configFault(fmt.Errorf("load metrics.web_config: %w", err))
+	}
+	g.metrics = metrics.New(metricsOptions(c))
+	g.metrics.SetEndpoints(c.Admission.Endpoints)
+	return nil
+}
+
+func (g *gate) buildServer(c *config.Config, door *admission.Gate) error {
+	o := sshOptions(c)
+	var err error
+	if o.HostKeys, err = sshgate.LoadHostKeys(c.SSH.HostKeys); err != nil {
+		return configFault(fmt.Errorf("load the host keys: %w", err))
+	}
+	o.Admission, o.Audit, o.Metrics, o.Log = door, g.audit, g.metrics, g.log
+	o.Upstream = upstream.New(c.Upstream)
+	o.Listeners = ownAddresses(g.sshListener, g.healthListener, g.metricsListener)
+	if g.server, err = sshgate.New(o, g.rules.gate()); err != nil {
+		return configFault(fmt.Errorf("set up SSH: %w", err))
+	}
+	return nil
+}
+
+// buildHealth is called when all that is checked has been built.
+func (g *gate) buildHealth(c *config.Config) error {
+	tls, err := healthTLS(c.Health)
+	if err != nil {
+		return configFault(fmt.Errorf("load health.tls_cert: %w", err))
+	}
+	g.healthListener = admission.Optional(g.healthListener, c.Admission.HeaderTimeout)
+	g.health = health.New(health.Options{
+		Checks: []health.Check{
+			{Name: "ssh", Test: func() error { return g.sshListener.accepting(acceptPatience) }, Failing: "connections are not accepted"},
+			{Name: "audit", Test: g.audit.Ready, Failing: "the audit log can't be written, so nobody is let in"},
+		},
+		TLS:      tls,
+		Changed:  g.metrics.SetReady,
+		Answered: g.metrics.HealthChecked,
+		Log:      g.log,
+	})
+	return nil
+}
+
+// close gives up what a start that failed had opened.
+func (g *gate) close() {
+	for _, ln := range []net.Listener{g.healthListener, g.metricsListener, g.adminSocket} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+	if g.sshListener != nil {
+		g.sshListener.Close()
+	}
+	if g.audit != nil {
+		g.audit.Close()
+	}
+}
+
+// announce writes daemon.start: a gate that cannot write does not serve.
+func (g *gate) announce(ctx context.Context, c *config.Config, now time.Time) error {
+	b, policy := thisBuild(), g.rules.policy.Version
+	err := g.audit.Append(ctx, audit.Event{Code: audit.DaemonStart, Message: "postern " + b.Version + " started", Policy: policy,
+		Extra: map[string]any{"config": c.Version, "go": runtime.Version(), "x_crypto": b.Crypto, "listen": g.sshListener.Addr().String()}})
+	if err != nil {
+		return fmt.Errorf("write the first audit event: %w", err)
+	}
+	g.metrics.ConfigReloaded(true, now)
+	g.log.Info("serving", zap.Stringer("ssh", g.sshListener.Addr()), zap.Stringer("health", g.healthListener.Addr()),
+		zap.Stringer("metrics", g.metricsListener.Addr()), zap.String("admin", c.Admin.Socket),
+		zap.String("config", c.Version), zap.String("policy", policy), zap.String("version", b.Version))
+	return nil
+}
