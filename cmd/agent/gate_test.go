@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"postern/internal/audit"
 	"postern/internal/nlb"
 )
@@ -355,6 +357,21 @@ func TestWithoutItsLogTheGateCutsEverybody(t *testing.T) {
 	if !errors.Is(g.err, audit.ErrFailed) {
 		t.Errorf("the gate ended with %v", g.err)
 	}
+}
+
+func TestAGateThatHasEndedLeavesNoGoroutine(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	g := newTestGate(t)
+	done := make(chan error, 1)
+	go func() {
+		done <- run(t.Context(), process{config: g.path("postern.yaml"), inherited: g.lns.gate, signals: g.signals, stderr: g.stderr})
+	}()
+	g.eventually("ready", func() bool { return g.get(g.Health, "/readyz") == "200 ok" })
+	g.signals <- syscall.SIGINT
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	goleak.VerifyNone(t, before)
 }
 
 func TestAGateThatCannotStartLeavesNothingBehind(t *testing.T) {
