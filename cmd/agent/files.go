@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stamp is what stat says of a file; equal stamps mean that it need not be read.
 type stamp struct {
 	size    int64
-	changed time.Time
-	mode    os.FileMode
+	inode   uint64
+	changed unix.Timespec // ctime, which no copy keeps
 	err     string
 }
 
@@ -52,12 +53,12 @@ func (w *fileWatch) changed(paths []string) bool {
 func stamps(paths []string) map[string]stamp {
 	m := make(map[string]stamp, len(paths))
 	for _, p := range paths {
-		info, err := os.Stat(p)
-		if err != nil {
+		var info unix.Stat_t
+		if err := unix.Stat(p, &info); err != nil {
 			m[p] = stamp{err: err.Error()}
 			continue
 		}
-		m[p] = stamp{size: info.Size(), changed: info.ModTime(), mode: info.Mode()}
+		m[p] = stamp{size: info.Size, inode: info.Ino, changed: info.Ctim}
 	}
 	return m
 }

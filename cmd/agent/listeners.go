@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -55,9 +57,19 @@ func (in inherited) listen(name, address string) (net.Listener, error) {
 	}
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen for %s: %w", name, err)
+		return nil, wrong(fmt.Errorf("listen for %s: %w", name, err), listenHints(err)...)
 	}
 	return ln, nil
+}
+
+func listenHints(err error) []string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return []string{"ss -ltnp shows which process has the port; another gate, or sshd?"}
+	case errors.Is(err, syscall.EACCES):
+		return []string{"ports below 1024 are for root: let postern.socket hold the port"}
+	}
+	return nil
 }
 
 // ownAddresses are the addresses of the gate's listeners.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,4 +67,17 @@ func TestAnAcceptLoopThatHangsIsNoticed(t *testing.T) {
 			t.Error("nobody has accepted for 11 s, and that is fine?")
 		}
 	})
+}
+
+func TestATakenPortIsExplained(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, err = inherited{}.listen(socketSSH, ln.Addr().String())
+	var said bytes.Buffer
+	if status := report(&said, err); status != exitWrong || !strings.Contains(said.String(), "postern: listen for ssh: ") || !strings.Contains(said.String(), "\nhint: ss -ltnp") {
+		t.Errorf("status %d: %s", status, &said)
+	}
 }

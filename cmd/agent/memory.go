@@ -21,8 +21,8 @@ const (
 	heapRoom = 192 * mib
 
 	tuneInterval = time.Second
-	quietFor     = 10              // tunings in a row with little allocated
-	quietRate    = 256 << 10       // bytes allocated per tuning that still count as quiet
+	quietWindow  = 10              // tunings
+	quietBytes   = 8 * mib         // allocated in a window that is still quiet: scrapes and keepalives take some
 	worthFreeing = 16 * mib        // garbage that is worth a collection of a quiet process
 	minHeap      = uint64(4) << 20 // the runtime's smallest heap at GOGC=100, which GOGC scales
 )
@@ -72,8 +72,8 @@ func raiseFileLimit() (uint64, error) {
 // what is live if that is more, and gives memory back when the process rests.
 type tuner struct {
 	percent   int    // GOGC in effect
-	allocated uint64 // bytes ever allocated, at the last tuning
-	quiet     int    // tunings in a row that were quiet
+	tunings   int    // in the window
+	allocated uint64 // bytes ever allocated, when the window began
 }
 
 // tuneHeap tunes until ctx ends. It does nothing where GOGC is set.
@@ -126,14 +126,9 @@ func readHeap() heap {
 // tune returns the GOGC to set, 0 = leave it, and whether to collect now and
 // give back what is free.
 func (t *tuner) tune(h heap) (percent int, free bool) {
-	fresh := h.allocated - t.allocated
-	t.allocated = h.allocated
-	t.quiet++
-	if fresh > quietRate {
-		t.quiet = 0
-	}
-	if t.quiet >= quietFor && garbage(h) > worthFreeing {
-		t.quiet, free = 0, true
+	if t.tunings++; t.tunings > quietWindow {
+		free = h.allocated-t.allocated < quietBytes && garbage(h) > worthFreeing
+		t.tunings, t.allocated = 1, h.allocated
 	}
 	want := gcPercent(h.base)
 	if near(want, t.percent) {

@@ -37,38 +37,39 @@ func TestGOGCIsLeftAloneForSmallChanges(t *testing.T) {
 	}
 }
 
+// freesWithin tunes n times while rate bytes are allocated between two tunings
+// and counts how often memory is given back.
+func freesWithin(n int, tu *tuner, h *heap, rate uint64) int {
+	freed := 0
+	for range n {
+		h.allocated += rate
+		if _, free := tu.tune(*h); free {
+			freed++
+			h.objects, h.idle = h.live, 0
+		}
+	}
+	return freed
+}
+
 func TestAQuietProcessGivesItsGarbageBackOnce(t *testing.T) {
 	tu := tuner{percent: gcPercent(20 * mib)}
-	rest := heap{base: 20 * mib, live: 20 * mib, objects: 150 * mib, allocated: 1 << 30}
-	freed := func(h heap) bool { _, free := tu.tune(h); return free }
-
-	if freed(rest) {
-		t.Fatal("freed in the tuning after a gigabyte was allocated")
+	h := heap{base: 20 * mib, live: 20 * mib, objects: 150 * mib, allocated: 1 << 30}
+	if freesWithin(quietWindow, &tu, &h, 0) != 0 {
+		t.Error("freed before the process had been quiet for a window")
 	}
-	for range quietFor - 1 {
-		if freed(rest) {
-			t.Fatal("freed before the process had been quiet long enough")
-		}
+	if n := freesWithin(quietWindow+1, &tu, &h, 100<<10); n != 1 {
+		t.Errorf("a quiet process with 130 MiB of garbage freed %d times", n)
 	}
-	if !freed(rest) {
-		t.Fatal("130 MiB of garbage kept by a quiet process")
-	}
-	rest.objects = rest.live
-	for range 3 * quietFor {
-		if freed(rest) {
-			t.Fatal("freed again with nothing to free")
-		}
+	if freesWithin(5*quietWindow, &tu, &h, 100<<10) != 0 {
+		t.Error("freed again with nothing to free")
 	}
 }
 
 func TestABusyProcessKeepsItsGarbage(t *testing.T) {
 	tu := tuner{percent: gcPercent(20 * mib)}
 	h := heap{base: 20 * mib, live: 20 * mib, objects: 150 * mib}
-	for range 5 * quietFor {
-		h.allocated += 2 * quietRate
-		if _, free := tu.tune(h); free {
-			t.Fatal("freed while the process allocates")
-		}
+	if n := freesWithin(5*quietWindow, &tu, &h, mib); n != 0 {
+		t.Errorf("freed %d times while the process allocates", n)
 	}
 }
 

@@ -114,7 +114,7 @@ func (r *rules) reloadConfig(ctx context.Context, by *audit.Admin) error {
 	// take access away.
 	werr := r.write(ctx, audit.Event{Code: audit.ConfigReload, Message: "configuration applied", Admin: by,
 		File: c.Path, Entity: c.Version, Policy: r.policy.Version,
-		Extra: map[string]any{"previous": r.config.Version, "changed": live, "restart": restart}})
+		Extra: map[string]any{"previous": r.config.Version, "changed": append([]string{}, live...), "needs_restart": append([]string{}, restart...)}})
 	if err := r.admission.Update(c.Admission); err != nil {
 		return errors.Join(werr, err) // not after New has taken the same
 	}

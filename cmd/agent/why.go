@@ -62,7 +62,7 @@ type verdict struct {
 func (c *whyCmd) Run(e *env) error {
 	p, err := c.load()
 	if err != nil {
-		return undecided(loading("the policy", err), configHints(err)...)
+		return undecided(loading("the policy", err), append(configHints(err), "--policy FILE asks a policy alone")...)
 	}
 	r, err := c.request()
 	if err != nil {
