@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -30,6 +31,22 @@ func codeTable() string {
 		fmt.Fprintf(&b, "| `%s` | %d | %s | %d | %s | %s | %s | %s |\n", code, s.class, s.name, s.class*100+s.activity, status, severity, disposition, s.means)
 	}
 	return b.String()
+}
+
+func TestEveryCodeOfTheContractHasAShape(t *testing.T) {
+	text, err := os.ReadFile("event.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^\t\w+ +Code = "([a-z.]+)"$`).FindAllSubmatch(text, -1)
+	if len(found) != len(Codes()) {
+		t.Errorf("event.go names %d codes, the table has %d", len(found), len(Codes()))
+	}
+	for _, f := range found {
+		if _, ok := shapes[Code(f[1])]; !ok {
+			t.Errorf("%s has no shape", f[1])
+		}
+	}
 }
 
 func TestTheDocsListEveryEventAsItIsWritten(t *testing.T) {

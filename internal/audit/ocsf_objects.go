@@ -70,8 +70,8 @@ func (w *encoder) certificate(a *Auth) {
 	w.str("uid", a.Algorithm)
 	w.moment("created_time", a.ValidAfter)
 	w.moment("expiration_time", a.ValidBefore)
-	if print := strings.TrimPrefix(a.Fingerprint, "SHA256:"); print != "" {
-		w.array("fingerprints", func() { w.sha256(print) })
+	if hash := strings.TrimPrefix(a.Fingerprint, "SHA256:"); hash != "" {
+		w.array("fingerprints", func() { w.sha256(hash) })
 	}
 	w.close()
 }
