@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"postern/internal/nlb"
@@ -71,6 +73,9 @@ func random(n int) []byte {
 func (a attack) connection(ctx context.Context, n int, p payload) outcome {
 	start := time.Now()
 	nc, err := a.Silent(ctx)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return outcome{closed: true, after: time.Since(start)} // before connect(2) came back
+	}
 	if err != nil {
 		return outcome{err: err}
 	}
