@@ -46,12 +46,11 @@ func main() {
 		fmt.Printf("%d %x\n", t.bytes, h.Sum(nil))
 		return
 	}
-	if err := t.run(*listen); err != nil {
-		fmt.Fprintln(os.Stderr, "target:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "target:", t.run(*listen))
+	os.Exit(1)
 }
 
+// run serves until that fails.
 func (t target) run(listen string) error {
 	network := "tcp"
 	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
