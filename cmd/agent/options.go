@@ -54,7 +54,7 @@ func auditOptions(c *config.Config, m *metrics.Metrics, log *zap.Logger) audit.O
 			log.Info("audit log", zap.Stringer("state", s))
 			return
 		}
-		log.Error("audit log: nobody is let in", zap.Stringer("state", s), zap.Error(err))
+		log.Error("audit log", zap.Stringer("state", s), zap.Error(err))
 	}
 	return o
 }

@@ -42,10 +42,11 @@ whoami and targets take --json.
 // builtin runs one command and returns its exit status.
 func (c *session) builtin(words []string, out, stderr io.Writer) uint32 {
 	asJSON := len(words) == 2 && words[1] == "--json"
-	if len(words) > 1 && !asJSON {
-		words = []string{""} // none of them takes arguments
+	var name string // stays empty, and so unknown, with any other argument
+	if len(words) == 1 || asJSON {
+		name = words[0]
 	}
-	switch words[0] {
+	switch name {
 	case "whoami":
 		return answer(out, asJSON, c.whoami(), c.printWhoami)
 	case "targets":

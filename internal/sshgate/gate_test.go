@@ -193,6 +193,7 @@ func (g *gate) events(code audit.Code) []audit.Record {
 			if err != nil {
 				g.t.Fatal(err)
 			}
+			r.Line = bytes.Clone(r.Line) // valid only until the next
 			if r.Code == code {
 				found = append(found, r)
 			}
@@ -215,9 +216,6 @@ func (g *gate) wantEvent(code audit.Code, parts ...string) {
 		}
 	}
 	g.t.Errorf("no %s event with %q among %d", code, parts, len(events))
-	for _, e := range events {
-		g.t.Logf("%s", e.Line)
-	}
 }
 
 func containsAll(line []byte, parts []string) bool {
