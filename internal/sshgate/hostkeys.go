@@ -153,7 +153,16 @@ func proveHostKey(keys []ssh.Signer, sessionID, blob []byte) (*ssh.Signature, er
 			Name           string
 			SessionID, Key []byte
 		}{requestHostKeysProve, sessionID, blob})
-		return k.Sign(rand.Reader, signed)
+		return signSHA2(k, signed)
 	}
 	return nil, errors.New("the key asked about is not ours")
+}
+
+// signSHA2 signs with the key's own algorithm, or rsa-sha2-512 for RSA, whose
+// own algorithm would be SHA-1.
+func signSHA2(k ssh.Signer, data []byte) (*ssh.Signature, error) {
+	if as, ok := k.(ssh.AlgorithmSigner); ok && k.PublicKey().Type() == ssh.KeyAlgoRSA {
+		return as.SignWithAlgorithm(rand.Reader, data, ssh.KeyAlgoRSASHA512)
+	}
+	return k.Sign(rand.Reader, data)
 }

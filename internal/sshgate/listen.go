@@ -76,6 +76,8 @@ func (c *session) tcpipForward(ctx context.Context, req *ssh.Request) {
 	host, port, err := parseForward(req.Payload)
 	e := c.event(audit.ForwardListen, "")
 	e.Kind, e.TargetHost, e.Extra = "tcpip-forward", forwardKey(host, port), map[string]any{}
+	asked, _ := netip.ParseAddr(host) // a name or none is in TargetHost
+	e.Target = netip.AddrPortFrom(asked, port)
 	f, ref := c.bind(ctx, host, port, err, &e)
 	if ref != nil {
 		e.Message, e.Detail = "tcpip-forward "+e.TargetHost+" refused: "+ref.reason, ref.detail
