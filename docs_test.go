@@ -12,7 +12,7 @@ var (
 	link    = regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	notWord = regexp.MustCompile(`[^a-z0-9 -]`)
-	code    = regexp.MustCompile("`([a-z_]+)`")
+	code    = regexp.MustCompile(`\b([a-z]+_[a-z_]+)\b`)
 )
 
 // TestLinksLeadSomewhere follows every relative link of the documents, and the
