@@ -75,12 +75,12 @@ func bindAddresses(host string) ([]netip.Addr, error) {
 func (c *session) tcpipForward(ctx context.Context, req *ssh.Request) {
 	host, port, err := parseForward(req.Payload)
 	e := c.event(audit.ForwardListen, "")
-	e.Kind, e.TargetHost, e.Extra = "tcpip-forward", forwardKey(host, port), map[string]any{}
+	e.Kind, e.TargetHost, e.Extra = "tcpip-forward", host, map[string]any{}
 	asked, _ := netip.ParseAddr(host) // a name or none is in TargetHost
 	e.Target = netip.AddrPortFrom(asked, port)
 	f, ref := c.bind(ctx, host, port, err, &e)
 	if ref != nil {
-		e.Message, e.Detail = "tcpip-forward "+e.TargetHost+" refused: "+ref.reason, ref.detail
+		e.Message, e.Detail = "tcpip-forward "+forwardKey(host, port)+" refused: "+ref.reason, ref.detail
 		c.noteRefusal(ref.reason, e)
 		c.reply(req, false, nil)
 		return
@@ -111,7 +111,7 @@ func (c *session) bind(ctx context.Context, host string, port uint16, parse erro
 	if err := f.listen(allowed, port, d.Ports); err != nil {
 		return nil, refuse(nil, reasonBind, "%v", err)
 	}
-	e.Rule, e.Target, e.Message = d.Rule, f.bound, "tcpip-forward "+e.TargetHost+" listens on "+f.bound.String()
+	e.Rule, e.Target, e.Message = d.Rule, f.bound, "tcpip-forward "+forwardKey(host, port)+" listens on "+f.bound.String()
 	e.Extra["connect_from"] = prefixStrings(d.ConnectFrom)
 	if err := c.server.opt.Audit.Append(ctx, *e); err != nil {
 		f.close()
@@ -267,7 +267,7 @@ func (c *session) acceptForwarded(ctx context.Context, f *forward, ln net.Listen
 			conn.Close()
 			e := c.event(audit.ForwardRefused, "connection to "+f.bound.String()+" refused: "+reason)
 			from, _ := addrPort(conn.RemoteAddr())
-			e.Kind, e.TargetHost, e.Target = typeForwardedTCPIP, forwardKey(f.requested, f.port), from
+			e.Kind, e.TargetHost, e.Target = typeForwardedTCPIP, f.requested, from
 			c.noteRefusal(reason, e)
 			continue
 		}
@@ -294,7 +294,7 @@ func (c *session) mayConnect(f *forward, conn net.Conn) string {
 func (c *session) forwardedTCPIP(ctx context.Context, f *forward, ch *channel, conn *net.TCPConn) {
 	from, _ := addrPort(conn.RemoteAddr())
 	e := c.forwardEvent(audit.ForwardOpen, typeForwardedTCPIP, ch)
-	e.TargetHost, e.Target, e.Rule = forwardKey(f.requested, f.port), from, f.rule
+	e.TargetHost, e.Target, e.Rule = f.requested, from, f.rule
 	e.Message = "forwarded-tcpip from " + from.String()
 	e.Extra = map[string]any{"originator": from.String(), "bound": f.bound.String()}
 	if err := c.server.opt.Audit.Append(ctx, e); err != nil {
@@ -344,7 +344,7 @@ func (c *session) closeForward(f *forward, reason string) {
 		delete(c.forwards, forwardKey(f.requested, f.port))
 		c.mu.Unlock()
 		e := c.event(audit.ForwardClose, "tcpip-forward "+f.bound.String()+" closed")
-		e.Kind, e.TargetHost, e.Target, e.Rule, e.Reason = "tcpip-forward", forwardKey(f.requested, f.port), f.bound, f.rule, reason
+		e.Kind, e.TargetHost, e.Target, e.Rule, e.Reason = "tcpip-forward", f.requested, f.bound, f.rule, reason
 		c.server.opt.Audit.Note(e)
 	})
 }

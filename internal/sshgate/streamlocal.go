@@ -61,7 +61,7 @@ func (c *session) tunnelSocket(ctx context.Context, nc ssh.NewChannel, e audit.E
 	conn, err := c.server.opt.Upstream.DialUnix(ctx, e.TargetHost)
 	c.server.opt.Metrics.UpstreamDial(dialFailure(err), time.Since(began), c.id)
 	if err != nil {
-		ref := c.dialFailed(e, typeDirectStreamLoc, err)
+		ref := c.dialFailed(e, err)
 		nc.Reject(rejection(ref.reason), text(ref.reason))
 		return
 	}

@@ -78,7 +78,8 @@ type tunnel struct {
 // down too, and the refusal's reason is the client's to know.
 func (c *session) connect(ctx context.Context, ch *channel, kind, host string, port uint16, extra map[string]any) (*tunnel, *refusal) {
 	e := c.forwardEvent(audit.ForwardOpen, kind, ch)
-	e.TargetHost, e.Extra = net.JoinHostPort(host, strconv.Itoa(int(port))), extra
+	e.TargetHost, e.Extra = host, extra
+	place := net.JoinHostPort(host, strconv.Itoa(int(port)))
 	asked := time.Now()
 	v, ref := c.decideTarget(ctx, host, port)
 	if ref != nil {
@@ -91,14 +92,14 @@ func (c *session) connect(ctx context.Context, ch *channel, kind, host string, p
 		return nil, ref
 	}
 	e.Rule, e.Target = v.decision.Rule, netip.AddrPortFrom(v.addr(), port)
-	e.Message = kind + " to " + e.TargetHost
+	e.Message = kind + " to " + place
 	if err := c.server.opt.Audit.Append(ctx, e); err != nil {
 		return nil, c.unwritten(err)
 	}
-	if !ch.allowed(v.request, v.decision.Rule, e.TargetHost) {
+	if !ch.allowed(v.request, v.decision.Rule, place) {
 		return nil, refuse(nil, c.isEnding(), "the session is ending")
 	}
-	return c.dial(ctx, e, kind, v.addrs, port, asked)
+	return c.dial(ctx, e, v.addrs, port, asked)
 }
 
 // unwritten ends a session whose acts can't be written down any more.
@@ -107,22 +108,22 @@ func (c *session) unwritten(err error) *refusal {
 	return refuse(nil, reasonAuditUnavailable, "%v", err)
 }
 
-func (c *session) dial(ctx context.Context, e audit.Event, kind string, addrs []netip.Addr, port uint16, asked time.Time) (*tunnel, *refusal) {
+func (c *session) dial(ctx context.Context, e audit.Event, addrs []netip.Addr, port uint16, asked time.Time) (*tunnel, *refusal) {
 	began := time.Now()
 	conn, err := c.server.opt.Upstream.DialTCP(ctx, addrs, port)
 	took := time.Since(began)
 	c.server.opt.Metrics.UpstreamDial(dialFailure(err), took, c.id)
 	if err != nil {
-		return nil, c.dialFailed(e, kind, err)
+		return nil, c.dialFailed(e, err)
 	}
 	e.Target, _ = addrPort(conn.RemoteAddr())
 	e.Extra["dial_ms"] = millis(took)
 	return &tunnel{session: c, conn: conn, opened: asked, event: e}, nil
 }
 
-func (c *session) dialFailed(e audit.Event, kind string, err error) *refusal {
+func (c *session) dialFailed(e audit.Event, err error) *refusal {
 	ref := refuse(nil, dialFailure(err), "%v", err)
-	e.Code, e.Time, e.Message = audit.ForwardFailed, time.Now(), kind+" to "+e.TargetHost+" failed: "+ref.reason
+	e.Code, e.Time, e.Message = audit.ForwardFailed, time.Now(), e.Message+" failed: "+ref.reason
 	e.Detail = err.Error()
 	c.noteRefusal(ref.reason, e)
 	return ref
@@ -148,7 +149,7 @@ func (t *tunnel) run(ctx context.Context, r *relay) {
 func (t *tunnel) close(in, out int64, took time.Duration, reason string) {
 	e := t.event
 	e.Code, e.Time, e.Reason = audit.ForwardClose, time.Now(), reason
-	e.Message = e.Kind + " to " + e.TargetHost + " closed"
+	e.Message += " closed"
 	e.BytesIn, e.BytesOut = in, out
 	e.Start, e.End = e.Time.Add(-took), e.Time
 	t.session.server.opt.Audit.Note(e)
