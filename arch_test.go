@@ -41,6 +41,7 @@ var imports = map[string][]string{
 	"cmd/agent": {"internal/admin", "internal/admission", "internal/audit", "internal/config", "internal/durable", "internal/health",
 		"internal/krl", "internal/metrics", "internal/nlb", "internal/policy", "internal/sshgate", "internal/upstream"},
 
+	"test/bench":          {"internal/nlb", "test/gateclient"},
 	"test/gateclient":     {"internal/nlb"},
 	"test/tools/attack":   {"internal/nlb", "test/gateclient"},
 	"test/tools/manyssh":  {"test/gateclient"},

@@ -33,7 +33,6 @@ type forward struct {
 	listeners   []net.Listener
 	accepting   sync.WaitGroup
 	closeOnce   sync.Once
-	number      string // channel number in events
 }
 
 func forwardKey(host string, port uint16) string {
