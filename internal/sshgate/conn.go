@@ -346,8 +346,15 @@ func isDisconnect(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "ssh: disconnect, reason ")
 }
 
+// isProtocolError recognises what x/crypto, which exports no types for it, says
+// of a packet that it could not make sense of.
 func isProtocolError(err error) bool {
-	return strings.HasPrefix(err.Error(), "ssh: ") && !strings.Contains(err.Error(), "verif")
+	for _, said := range []string{"ssh: parse error", "ssh: unmarshal error", "ssh: unexpected message", "ssh: client attempted", "ssh: packet"} {
+		if strings.HasPrefix(err.Error(), said) {
+			return true
+		}
+	}
+	return false
 }
 
 // closed writes the session's last event.
