@@ -1,0 +1,79 @@
+// Bench runs OpenSSH's sshd as a jump host and the gate side by side, in turns,
+// and prints what the gate takes as a share of what sshd takes. CPU seconds and
+// memory are the kernel's account of the server processes alone; clients and
+// targets live in this process. It writes bin/bench.json. Linux only.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+const (
+	rounds = 3
+	limit  = 8 * time.Minute // of the whole run
+)
+
+// samples holds what each round measured, by name of the measure and server.
+type samples map[string]map[string][]float64
+
+func (s samples) add(measure, server string, value float64) {
+	if s[measure] == nil {
+		s[measure] = map[string][]float64{}
+	}
+	s[measure][server] = append(s[measure][server], value)
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	start, got := time.Now(), samples{}
+	for n := range rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", n+1, rounds)
+		if err := oneRound(ctx, n, got); err != nil {
+			return fmt.Errorf("round %d: %w", n+1, err)
+		}
+	}
+	r := newReport(got, start)
+	r.print(os.Stdout)
+	return r.write("bin/bench.json")
+}
+
+// oneRound measures both servers, freshly started, one after the other; who
+// comes first changes from round to round.
+func oneRound(ctx context.Context, n int, got samples) error {
+	w, err := newWorld()
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	servers, err := w.start(ctx)
+	if err != nil {
+		return err
+	}
+	if n%2 == 1 {
+		servers[0], servers[1] = servers[1], servers[0]
+	}
+	b := &bench{world: w, got: got}
+	for _, measure := range []func(context.Context, *server) error{b.memory, b.handshakes, b.firstByte, b.bulk} {
+		for _, s := range servers {
+			if err := measure(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
+	return nil
+}
