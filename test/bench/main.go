@@ -68,7 +68,10 @@ func oneRound(ctx context.Context, n int, got samples) error {
 		servers[0], servers[1] = servers[1], servers[0]
 	}
 	b := &bench{world: w, got: got}
-	for _, measure := range []func(context.Context, *server) error{b.memory, b.handshakes, b.firstByte, b.bulk} {
+	if err := b.memory(ctx, servers); err != nil {
+		return fmt.Errorf("memory: %w", err)
+	}
+	for _, measure := range []func(context.Context, *server) error{b.handshakes, b.firstByte, b.bulk} {
 		for _, s := range servers {
 			if err := measure(ctx, s); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
