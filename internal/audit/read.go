@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"time"
@@ -187,7 +188,7 @@ func (c *cursor) nextLine() ([]byte, error) {
 		// Lines may have come between the end of file and the listing.
 		if line, err = c.line(); errors.Is(err, io.EOF) {
 			if err := c.enter(later); err != nil {
-				return nil, err
+				return nil, c.vanished(later, err)
 			}
 			line, err = c.line()
 		}
@@ -275,10 +276,30 @@ func (c *cursor) enter(s stored) error {
 		return io.EOF // it was made a moment ago
 	}
 	head, err := firstRecord(s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if s.first > c.next || err != nil || head.Code != LogFailure {
 		return damaged(c.current.path, c.offset, fmt.Errorf("the next segment begins with event %d instead of %d", s.first, c.next))
 	}
 	return c.open(s)
+}
+
+// vanished turns the error of entering s into io.EOF where s was the newest
+// segment and is gone: its first write failed, and it is being made anew under
+// the same name.
+func (c *cursor) vanished(s stored, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	segments, listErr := listSegments(c.dir)
+	if listErr != nil {
+		return listErr
+	}
+	if len(segments) > 0 && segments[len(segments)-1].first > s.first {
+		return err
+	}
+	return io.EOF
 }
 
 func (c *cursor) close() {
