@@ -215,8 +215,7 @@ func (c *session) cut(reason, detail string) {
 		for _, tell := range told {
 			tell(text(reason))
 		}
-		timer.Stop()
-		c.end(errors.New(reason))
+		timer.Reset(lastWords)
 	})
 }
 
@@ -229,8 +228,10 @@ func (c *session) spawn(f func()) {
 	}
 }
 
-// cutPatience is how long a client that is being cut has to take its text.
-const cutPatience = 500 * time.Millisecond
+const (
+	cutPatience = 500 * time.Millisecond // for a client that is being cut to take its text
+	lastWords   = 50 * time.Millisecond  // for a refusal that is on its way, such as that of the channel which caused the cut
+)
 
 // isEnding returns the reason for which the session is being cut, or "".
 func (c *session) isEnding() string {
