@@ -15,7 +15,6 @@ const (
 	reasonKexError          = "kex.error"
 	reasonProtocol          = "protocol_error"
 	reasonNoAuth            = "no_auth"
-	reasonTooManyTries      = "too_many_auth_failures"
 	reasonBadSignature      = "bad_signature"
 	reasonMethod            = "method"
 	reasonKeyAlgorithm      = "key_algorithm"
@@ -46,7 +45,6 @@ const (
 	reasonClientRejected    = "client_rejected"
 	reasonAlreadyBound      = "already_forwarded"
 	reasonMaxForwards       = "max_forwards"
-	reasonForwardNotFound   = "forward_not_found"
 	reasonRequestNotAllowed = "request_not_supported"
 )
 
