@@ -26,6 +26,14 @@ const (
 	ForwardClose    Code = "forward.close"
 	ForwardListen   Code = "forward.listen"
 	Traffic         Code = "ssh.traffic"
+	TargetOpen      Code = "target.open"   // the gate has logged in at a target of an inspected session
+	TargetFailed    Code = "target.failed" // it could not
+	TargetClose     Code = "target.close"
+	FileOp          Code = "sftp.op" // whatever the protocol; Kind says which
+	RecordingStart  Code = "recording.start"
+	RecordingChunk  Code = "recording.chunk"
+	RecordingEnd    Code = "recording.end"
+	RecordingFailed Code = "recording.failed"
 	ConfigReload    Code = "config.reload"
 	AdminAction     Code = "admin.action"
 	LogAccess       Code = "log.access"
@@ -76,13 +84,29 @@ type Event struct {
 	Start, End        time.Time // of the span that bytes or Count are of
 	Count             int       // aggregated refusals
 
-	Admin    *Admin // admin.action, config.reload, log.access
-	File     string // log.* and config.reload: the file's path
-	FileSize int64  // log.rotate: bytes
-	FileHash string // log.rotate: SHA-256 in hex
-	Entity   string // config.reload: its version; admin.action: the resource
+	Admin    *Admin         // admin.action, config.reload, log.access
+	File     string         // log.* and config.reload: the file's path
+	FileSize int64          // log.rotate: bytes
+	FileHash string         // log.rotate: SHA-256 in hex
+	FileOp   *FileOperation // sftp.op
+	Entity   string         // config.reload: its version; admin.action: the resource
 
 	Extra map[string]any // unmapped.postern.*; read before Append, Note or Refuse returns
+}
+
+// FileOperation is one thing that a client did to a file at a target. BytesIn,
+// BytesOut, Start and End of the event are those of the operation.
+type FileOperation struct {
+	Action  string // "get", "put", "update", "list", "remove", "rename", "mkdir", "rmdir", "setstat", "symlink", "link"
+	Path    string
+	To      string // rename, symlink, link
+	Size    int64  // -1 = unknown
+	SHA256  string // hex, of what moved; "" = none
+	Partial bool   // the hash is not of a whole file
+	Status  string // SSH_FX_…; "" = the protocol has none
+	Code    uint32
+	Command string // SSH_FXP_… or the line that decided it
+	Entries int    // list
 }
 
 // Auth is how somebody authenticated, or tried to.

@@ -100,6 +100,24 @@ type Rule struct {
 	ConnectFrom []netip.Prefix
 	Sockets     []string // absolute paths on the gate's host
 	Allow       []Verb
+
+	// What goes with inspected verbs.
+	Commands  []string  // exec only these, as globs; empty = any
+	Env       []string  // environment variables that may be passed on, as globs, besides LANG and LC_*
+	Recording Recording // how sessions under this rule are recorded
+
+	// Via limits Forward to channels that come out of an inspected session at
+	// one of these targets. A rule without it allows such a channel too, but
+	// to no special address.
+	Via []Target
+}
+
+// Recording is how the inspected sessions of a rule are recorded. The zero
+// value records output and ends a session that can't be recorded.
+type Recording struct {
+	Off      bool // don't record
+	Input    bool // record what the client sends too
+	Continue bool // a session goes on when its recording fails
 }
 
 // Request is one thing an identity asks for.
@@ -114,6 +132,17 @@ type Request struct {
 	Addr     netip.Addr // what Host is or resolves to; the zero Addr = not resolved yet
 	Own      bool       // Addr belongs to the gate's own host, or Addr and Port to one of its listeners
 	Login    string     // inspected verbs
+	Command  string     // Exec: the whole command line
+	Via      Via        // Forward: the inspected session that the channel comes out of; zero = the gate itself dials
+}
+
+// Via is the target of an inspected session that opens a channel to somewhere
+// else. Its Host names what the target resolves, so the gate has no Addr for it
+// and only rules that name it as written, or its literal address, match.
+type Via struct {
+	Host string
+	Port uint16
+	Addr netip.Addr
 }
 
 // Decision is the answer to a Request. The zero value denies.
@@ -124,6 +153,8 @@ type Decision struct {
 	Inspected   bool           // Forward only: an inspected verb is granted at this target, so it must not be tunnelled
 	ConnectFrom []netip.Prefix // Listen only: who may connect to the bound port
 	Ports       []PortRange    // Listen only: the rule's ports for the bind address
+	Env         []string       // Shell, Exec, SFTPRead and SFTPWrite: the rule's Env
+	Recording   Recording      // and its Recording
 }
 
 // Reason is why a request was denied: an audit code and a metric label.

@@ -16,6 +16,7 @@ import (
 	"postern/internal/krl"
 	"postern/internal/metrics"
 	"postern/internal/policy"
+	"postern/internal/record"
 	"postern/internal/upstream"
 )
 
@@ -30,6 +31,13 @@ type Options struct {
 	MaxChannels         int              // open channels a session; 0 = 128
 	IdleTimeout         time.Duration    // a tunnel without a byte either way; 0 = never
 	Listeners           []netip.AddrPort // the gate's own: never a target unless a /32 or /128 rule names one
+
+	// Of inspected sessions; without Minter and KnownHosts there are none.
+	HostCA     ssh.Signer           // certifies the key shown in the name of a target; nil = a plain host key
+	Minter     *upstream.Minter     // the credential used at targets
+	KnownHosts *upstream.KnownHosts // the keys that targets may show
+	Recordings *record.Store        // nil: only rules that switch recording off serve sessions
+	Continue   bool                 // a session goes on when its recording fails, whatever its rule says
 
 	Admission *admission.Gate
 	Audit     Auditor
