@@ -32,12 +32,11 @@ type Options struct {
 	IdleTimeout         time.Duration    // a tunnel without a byte either way; 0 = never
 	Listeners           []netip.AddrPort // the gate's own: never a target unless a /32 or /128 rule names one
 
-	// Of inspected sessions; without Minter and KnownHosts there are none.
-	HostCA     ssh.Signer           // certifies the key shown in the name of a target; nil = a plain host key
-	Minter     *upstream.Minter     // the credential used at targets
-	KnownHosts *upstream.KnownHosts // the keys that targets may show
-	Recordings *record.Store        // nil: only rules that switch recording off serve sessions
-	Continue   bool                 // a session goes on when its recording fails, whatever its rule says
+	// Of inspected sessions; without Minter and Rules.KnownHosts there are none.
+	HostCA     ssh.Signer       // certifies the key shown in the name of a target; nil = a plain host key
+	Minter     *upstream.Minter // the credential used at targets
+	Recordings *record.Store    // nil: only rules that switch recording off serve sessions
+	Continue   bool             // a session goes on when its recording fails, whatever its rule says
 
 	Admission *admission.Gate
 	Audit     Auditor
@@ -50,6 +49,8 @@ type Options struct {
 type Rules struct {
 	Policy  *policy.Policy // nil denies everything
 	Revoked []*krl.List    // asked about every key and certificate
+
+	KnownHosts *upstream.KnownHosts // the keys that targets may show; nil knows nobody: every target is refused
 }
 
 // Auditor writes events down. It is an interface because the log may be held
