@@ -13,12 +13,19 @@ import (
 // without a key. That the client can sign with the key is for the caller to
 // verify. Frozen identities are found too: Decide refuses them.
 func (p *Policy) Key(user string, blob []byte, client netip.Addr, now time.Time) (Identity, Key, Reason) {
+	if id, _, ok := p.ownerOf(blob); ok && !id.mayPresent(user) {
+		return Identity{}, Key{}, ReasonUser
+	}
+	return p.KeyOf(blob, client, now)
+}
+
+// KeyOf is Key without the user name, for where that says something else than
+// who presents it: in "login@target" it is the account at the target.
+func (p *Policy) KeyOf(blob []byte, client netip.Addr, now time.Time) (Identity, Key, Reason) {
 	id, key, ok := p.ownerOf(blob)
 	switch {
 	case !ok:
 		return Identity{}, Key{}, ReasonKeyUnknown
-	case !id.mayPresent(user):
-		return Identity{}, Key{}, ReasonUser
 	case len(key.From) > 0 && !holdsAddr(key.From, client.Unmap()):
 		return Identity{}, Key{}, ReasonKeySource
 	case ended(key.Expires, now):
@@ -36,6 +43,16 @@ func (p *Policy) Key(user string, blob []byte, client netip.Addr, now time.Time)
 // match may present the name; then the Identity is zero. The certificate's
 // signature, validity and options are for the caller to verify.
 func (p *Policy) Certificate(user string, ca []byte, principals []string) (Identity, Reason) {
+	return p.certified(ca, principals, func(id *Identity) bool { return id.mayPresent(user) })
+}
+
+// CertificateOf is Certificate without the user name: of several identities
+// that match, the first in the order of the Spec.
+func (p *Policy) CertificateOf(ca []byte, principals []string) (Identity, Reason) {
+	return p.certified(ca, principals, func(*Identity) bool { return true })
+}
+
+func (p *Policy) certified(ca []byte, principals []string, accepts func(*Identity) bool) (Identity, Reason) {
 	reason := ReasonKeyUnknown
 	if p == nil {
 		return Identity{}, reason
@@ -45,7 +62,7 @@ func (p *Policy) Certificate(user string, ca []byte, principals []string) (Ident
 		if !p.certifies(id, ca, principals) {
 			continue
 		}
-		if id.mayPresent(user) {
+		if accepts(id) {
 			return id.clone(), ""
 		}
 		reason = ReasonUser

@@ -27,6 +27,14 @@ import (
 // caller must take the inspected path, where each login and verb is then
 // decided. Login is not looked at for Forward.
 //
+// For Exec, a rule that lists commands allows a command line that one of them
+// matches as a whole. A line with a newline, a carriage return or a NUL is
+// matched by none: what a shell makes of it is more than one command.
+//
+// Where Via is set, Verb is Forward and the inspected session's target dials,
+// so names match as written, are never resolved, and Own does not matter; see
+// nested.go.
+//
 // For Listen, Host is the bind address. A rule's 0.0.0.0 allows that bind and
 // not 127.0.0.1. Special addresses and Own do not matter to a bind.
 func (p *Policy) Decide(r Request) Decision {
@@ -38,6 +46,9 @@ func (p *Policy) Decide(r Request) Decision {
 		return Decision{Reason: ReasonTarget}
 	}
 	rule, s := p.find(&q)
+	if s == passed && q.nested() && p.inspectedElsewhere(&q) {
+		return Decision{Reason: ReasonNested}
+	}
 	if s != passed {
 		return Decision{Reason: s.reason()}
 	}
@@ -65,12 +76,19 @@ func (p *Policy) Explain(r Request) []Verdict {
 	for i, rule := range p.rules {
 		verdicts[i] = Verdict{Rule: rule.Name, Failed: failed}
 		if failed == "" {
-			s := rule.check(&q, q.grantedBy)
-			verdicts[i].Allowed = s == passed
-			verdicts[i].Failed = rule.words(s, &q)
+			verdicts[i].Failed = p.explainRule(rule, &q)
+			verdicts[i].Allowed = verdicts[i].Failed == ""
 		}
 	}
 	return verdicts
+}
+
+func (p *Policy) explainRule(r *Rule, q *query) string {
+	s := r.check(q, q.grantedBy)
+	if s == passed && q.nested() && p.inspectedElsewhere(q) {
+		return q.nestedWords()
+	}
+	return r.words(s, q)
 }
 
 // beforeRules returns what denies a request whatever the rules say, in words.
@@ -91,11 +109,10 @@ func (p *Policy) beforeRules(r Request) (query, string) {
 // find returns the first rule that allows, else how far the best one came.
 func (p *Policy) find(q *query) (*Rule, step) {
 	rules := p.byIdentity[q.Identity]
-	if q.Verb != Forward {
+	if q.Verb != Forward || q.nested() {
 		return furthest(rules, q, q.grantedBy)
 	}
-	inspects := func(r *Rule) bool { return slices.ContainsFunc(r.Allow, Verb.opensSession) }
-	rule, s := furthest(rules, q, inspects)
+	rule, s := furthest(rules, q, (*Rule).inspects)
 	if s == passed {
 		return rule, s
 	}
@@ -120,13 +137,20 @@ func (r *Rule) decision(q *query) Decision {
 	d := Decision{Allow: true, Rule: r.Name}
 	switch q.Verb {
 	case Forward:
-		d.Inspected = slices.ContainsFunc(r.Allow, Verb.opensSession)
+		d.Inspected = !q.nested() && r.inspects()
 	case Listen:
 		d.ConnectFrom = slices.Clone(r.ConnectFrom)
 		d.Ports = r.bindPorts(q.addr)
 	}
+	if q.Verb.Inspected() {
+		d.Env = slices.Clone(r.Env)
+		d.Recording = r.Recording
+	}
 	return d
 }
+
+// inspects reports whether the rule makes a forward to its targets inspected.
+func (r *Rule) inspects() bool { return slices.ContainsFunc(r.Allow, Verb.opensSession) }
 
 // step is the condition of a rule that stopped a request. They are checked in
 // this order: what was asked for first, then from where, then when, so that
@@ -139,10 +163,12 @@ const (
 	atSelector // target, bind address or socket
 	atLogin
 	atSpecial
+	atVia
 	atSource
 	atEndpoint
 	atUntil
 	atHours
+	atCommand
 	atResolve // all else holds
 	passed
 )
@@ -153,6 +179,8 @@ func (s step) reason() Reason {
 		return ReasonLogin
 	case atSpecial:
 		return ReasonSpecialAddress
+	case atVia:
+		return ReasonVia
 	case atSource:
 		return ReasonSource
 	case atEndpoint:
@@ -161,6 +189,8 @@ func (s step) reason() Reason {
 		return ReasonExpired
 	case atHours:
 		return ReasonHours
+	case atCommand:
+		return ReasonCommand
 	case atResolve:
 		return ReasonUnresolved
 	}
@@ -188,6 +218,11 @@ func read(r Request) (query, error) {
 	}
 	if err := q.readTarget(); err != nil {
 		return q, err
+	}
+	if q.nested() {
+		if err := q.readNested(); err != nil {
+			return q, err
+		}
 	}
 	q.block, q.isSpecial = specialBlock(q.addr)
 	return q, nil
@@ -235,7 +270,5 @@ func checkSocketPath(s string) error {
 // grantedBy reports whether a rule grants what is asked for; for Forward, also
 // a rule that makes it inspected.
 func (q *query) grantedBy(r *Rule) bool {
-	return slices.ContainsFunc(r.Allow, func(v Verb) bool {
-		return v == q.Verb || q.Verb == Forward && v.opensSession()
-	})
+	return slices.Contains(r.Allow, q.Verb) || q.Verb == Forward && !q.nested() && r.inspects()
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // check returns the first condition of the rule that stops the query, or passed.
@@ -10,7 +11,7 @@ func (r *Rule) check(q *query, grants func(*Rule) bool) step {
 	if !slices.Contains(r.Identities, q.Identity) {
 		return atIdentity
 	}
-	if !grants(r) {
+	if !grants(r) || q.nested() && q.Verb != Forward {
 		return atVerb
 	}
 	selected := r.selects(q)
@@ -23,8 +24,14 @@ func (r *Rule) check(q *query, grants func(*Rule) bool) step {
 	if selected == atSpecial {
 		return atSpecial
 	}
+	if !r.admitsVia(q) {
+		return atVia
+	}
 	if s := r.conditions(q); s != passed {
 		return s
+	}
+	if q.Verb == Exec && !r.admitsCommand(q.Command) {
+		return atCommand
 	}
 	return selected // passed or atResolve
 }
@@ -49,6 +56,21 @@ func (r *Rule) admitsLogin(login string) bool {
 	return login != "" && (slices.Contains(r.Logins, login) || slices.Contains(r.Logins, "*"))
 }
 
+// commandBreaks are what a list of commands allows in no command line: a shell
+// takes what follows for a command of its own, and a C string ends at a NUL.
+const commandBreaks = "\n\r\x00"
+
+// admitsCommand matches the whole line as the client wrote it.
+func (r *Rule) admitsCommand(command string) bool {
+	if len(r.Commands) == 0 {
+		return true
+	}
+	if strings.ContainsAny(command, commandBreaks) {
+		return false
+	}
+	return slices.ContainsFunc(r.Commands, func(glob string) bool { return matchGlob(glob, command) })
+}
+
 // selects returns atSelector, atSpecial, atResolve or passed: the best that
 // the rule's targets, binds or sockets make of the query.
 func (r *Rule) selects(q *query) step {
@@ -57,6 +79,9 @@ func (r *Rule) selects(q *query) step {
 		return when(r.binds(q))
 	case Socket:
 		return when(slices.Contains(r.Sockets, q.Host))
+	}
+	if q.nested() {
+		return r.selectsNested(q)
 	}
 	best := atSelector
 	for i := range r.Targets {

@@ -17,6 +17,8 @@ func (c *checker) rules(p *Policy) {
 		c.ruleTargets(path, &r)
 		c.ruleListen(path, &r)
 		c.ruleSockets(path, &r)
+		c.ruleInspection(path, &r)
+		c.ruleVia(path, &r)
 		p.rules = append(p.rules, &r)
 	}
 }
@@ -69,8 +71,8 @@ func (c *checker) ruleAllow(path string, r *Rule) {
 func (c *checker) ruleTargets(path string, r *Rule) {
 	inspected := slices.ContainsFunc(r.Allow, Verb.Inspected)
 	targeted := inspected || slices.Contains(r.Allow, Forward)
-	c.pair(path+".targets", r, len(r.Targets) > 0, targeted, "forward, shell, exec, sftp-read, sftp-write, agent or x11")
-	c.pair(path+".logins", r, len(r.Logins) > 0, inspected, "shell, exec, sftp-read, sftp-write, agent or x11")
+	c.pair(path+".targets", r, len(r.Targets) > 0, targeted, "forward, "+inspectedVerbs)
+	c.pair(path+".logins", r, len(r.Logins) > 0, inspected, inspectedVerbs)
 	for i, t := range r.Targets {
 		if t.glob == "" && !t.cidr.IsValid() {
 			c.add(at(path+".targets", i), "%s is not a target: write an address, a CIDR or a name, and ports", t)

@@ -102,13 +102,13 @@ type Rule struct {
 	Allow       []Verb
 
 	// What goes with inspected verbs.
-	Commands  []string  // exec only these, as globs; empty = any
+	Commands  []string  // exec only these whole command lines, as globs in which "*" is any run of characters; empty = any
 	Env       []string  // environment variables that may be passed on, as globs, besides LANG and LC_*
 	Recording Recording // how sessions under this rule are recorded
 
-	// Via limits Forward to channels that come out of an inspected session at
-	// one of these targets. A rule without it allows such a channel too, but
-	// to no special address.
+	// Via limits the rule, which then allows Forward and nothing else, to
+	// channels that come out of an inspected session at one of these targets.
+	// A rule without it allows such a channel too, but to no special address.
 	Via []Target
 }
 
@@ -153,8 +153,8 @@ type Decision struct {
 	Inspected   bool           // Forward only: an inspected verb is granted at this target, so it must not be tunnelled
 	ConnectFrom []netip.Prefix // Listen only: who may connect to the bound port
 	Ports       []PortRange    // Listen only: the rule's ports for the bind address
-	Env         []string       // Shell, Exec, SFTPRead and SFTPWrite: the rule's Env
-	Recording   Recording      // and its Recording
+	Env         []string       // inspected verbs: the rule's Env
+	Recording   Recording      // inspected verbs: the rule's Recording
 }
 
 // Reason is why a request was denied: an audit code and a metric label.
@@ -164,14 +164,17 @@ type Reason string
 const (
 	ReasonFrozen         Reason = "frozen"
 	ReasonUnknown        Reason = "identity_unknown"
-	ReasonNoRule         Reason = "no_rule"         // no rule grants the verb at the target to the identity
-	ReasonLogin          Reason = "login"           // one would, at another account of the target
-	ReasonEndpoint       Reason = "endpoint"        // one would, from another endpoint
-	ReasonSource         Reason = "source"          // one would, from another client address
-	ReasonHours          Reason = "hours"           // one would, at another time of the week
-	ReasonExpired        Reason = "expired"         // one did, until its date
-	ReasonSpecialAddress Reason = "special_address" // link-local, metadata, loopback or the gate's own, and no CIDR rule names it
-	ReasonUnresolved     Reason = "unresolved"      // one may, once Host is resolved and Addr set
+	ReasonNoRule         Reason = "no_rule"             // no rule grants the verb at the target to the identity
+	ReasonLogin          Reason = "login"               // one would, at another account of the target
+	ReasonEndpoint       Reason = "endpoint"            // one would, from another endpoint
+	ReasonSource         Reason = "source"              // one would, from another client address
+	ReasonHours          Reason = "hours"               // one would, at another time of the week
+	ReasonExpired        Reason = "expired"             // one did, until its date
+	ReasonSpecialAddress Reason = "special_address"     // link-local, metadata, loopback or the gate's own, and no CIDR rule names it
+	ReasonUnresolved     Reason = "unresolved"          // one may, once Host is resolved and Addr set
+	ReasonCommand        Reason = "command"             // one would, for another command line
+	ReasonVia            Reason = "via"                 // one would, out of an inspected session at another target
+	ReasonNested         Reason = "inspected_elsewhere" // a channel out of an inspected session to where SSH must be inspected itself
 	ReasonTarget         Reason = "target_malformed"
 	ReasonKeyUnknown     Reason = "key_unknown"
 	ReasonUser           Reason = "user" // the identity may not present this SSH user name
@@ -300,6 +303,9 @@ func (r *Rule) clone() Rule {
 	c.ConnectFrom = slices.Clone(r.ConnectFrom)
 	c.Sockets = slices.Clone(r.Sockets)
 	c.Allow = slices.Clone(r.Allow)
+	c.Commands = slices.Clone(r.Commands)
+	c.Env = slices.Clone(r.Env)
+	c.Via = slices.Clone(r.Via)
 	return c
 }
 

@@ -21,6 +21,8 @@ func (r *Rule) words(s step, q *query) string {
 		return fmt.Sprintf("login: %q is none of %s", q.Login, strings.Join(r.Logins, ", "))
 	case atSpecial:
 		return q.specialWords()
+	case atVia:
+		return r.viaWords(q)
 	case atSource:
 		return r.sourceWords(q.Client)
 	case atEndpoint:
@@ -29,6 +31,8 @@ func (r *Rule) words(s step, q *query) string {
 		return fmt.Sprintf("until: the rule ended at %s", r.Until.UTC().Format(time.RFC3339))
 	case atHours:
 		return r.Hours.words(q.Time)
+	case atCommand:
+		return fmt.Sprintf("command: %.256q matches none of %q", q.Command, r.Commands)
 	case atResolve:
 		return fmt.Sprintf("address: %s is not resolved yet", q.name)
 	}
@@ -52,6 +56,9 @@ func (r *Rule) selectorWords(q *query) string {
 // specialWords says how a rule would have to name the address. Of an address
 // that is special in two ways it says the narrower one.
 func (q *query) specialWords() string {
+	if q.nested() {
+		return q.nestedSpecialWords()
+	}
 	if q.Own {
 		return fmt.Sprintf("special address: %s is the gate's own; name it with the target %s",
 			q.addr, hostPort(q.addr.String(), q.Port))
@@ -99,12 +106,40 @@ func (r Rule) String() string {
 		add("until", r.Until.UTC().Format(time.RFC3339))
 	}
 	add("allow", stringsOf(r.Allow)...)
+	add("out-of", stringsOf(r.Via)...)
 	add("to", stringsOf(r.Targets)...)
 	add("as", r.Logins...)
+	add("commands", quoted(r.Commands)...)
+	add("env", r.Env...)
+	add("recording", r.Recording.words()...)
 	add("listen", stringsOf(r.Listen)...)
 	add("connect-from", stringsOf(r.ConnectFrom)...)
 	add("sockets", r.Sockets...)
 	return b.String()
+}
+
+// words says what differs from recording output and ending with the recording.
+func (r Recording) words() []string {
+	var words []string
+	if r.Off {
+		words = append(words, "off")
+	}
+	if r.Input {
+		words = append(words, "input")
+	}
+	if r.Continue {
+		words = append(words, "continue")
+	}
+	return words
+}
+
+// quoted keeps commands, which hold spaces, apart.
+func quoted(list []string) []string {
+	words := make([]string, len(list))
+	for i, s := range list {
+		words[i] = strconv.Quote(s)
+	}
+	return words
 }
 
 // String returns the verb as policy.yaml writes it.
