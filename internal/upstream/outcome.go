@@ -22,15 +22,27 @@ const (
 	OutcomeNoName      Outcome = "no_such_name" // the name has no address, the socket's path does not exist
 	OutcomeCanceled    Outcome = "canceled"     // the caller gave up
 	OutcomeError       Outcome = "error"        // anything else, such as a resolver that fails
+
+	// Of SSH, besides refused to error.
+	OutcomeHostKeyUnknown Outcome = "host_key_unknown" // known hosts have no key, or no good certificate, for the target
+	OutcomeHostKeyChanged Outcome = "host_key_changed" // known hosts have other keys for the target
+	OutcomeHostKeyRevoked Outcome = "host_key_revoked" // the key, or its CA, is @revoked
+	OutcomeNotSSH         Outcome = "not_ssh"          // the target talks something else
+	OutcomeLoginRefused   Outcome = "login_refused"    // the target does not take the credential for the login
+	OutcomeHandshake      Outcome = "handshake"        // no algorithm in common, or the target hung up
 )
 
 // Outcomes returns every Outcome there is.
 func Outcomes() []Outcome {
-	return []Outcome{OutcomeOK, OutcomeRefused, OutcomeTimeout, OutcomeUnreachable, OutcomeNoName, OutcomeCanceled, OutcomeError}
+	return []Outcome{OutcomeOK, OutcomeRefused, OutcomeTimeout, OutcomeUnreachable, OutcomeNoName, OutcomeCanceled, OutcomeError,
+		OutcomeHostKeyUnknown, OutcomeHostKeyChanged, OutcomeHostKeyRevoked, OutcomeNotSSH, OutcomeLoginRefused, OutcomeHandshake}
 }
 
 // Classify says what kind of failure err, of this package, is; nil is OutcomeOK.
 func Classify(err error) Outcome {
+	if e, ok := errors.AsType[*sshError](err); ok {
+		return e.outcome
+	}
 	switch {
 	case err == nil:
 		return OutcomeOK

@@ -165,7 +165,7 @@ func TestLookupFailuresAreClassified(t *testing.T) {
 }
 
 func TestOutcomesAreComplete(t *testing.T) {
-	if got := Outcomes(); len(got) != 7 || slices.Contains(got, "") {
+	if got := Outcomes(); len(got) != 13 || slices.Contains(got, "") {
 		t.Errorf("%v", got)
 	}
 }

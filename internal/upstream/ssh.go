@@ -1,55 +1,22 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// Credential is how the gate logs in at a target.
-type Credential struct {
-	Signer ssh.Signer
-	// Of a minted certificate, for the audit log; zero with a plain key.
-	KeyID       string
-	Serial      uint64
-	ValidBefore time.Time
-}
+// clientVersion is what targets log (RFC 4253 §4.2).
+const clientVersion = "SSH-2.0-Postern"
 
-// Grant is what a minted certificate is for.
-type Grant struct {
-	Login              string // the one principal
-	KeyID              string // names the person: see Minter.Mint
-	PTY, Forwarding    bool   // permit-pty, permit-port-forwarding
-	Agent, X11, UserRC bool
-}
-
-// Minter makes credentials: a certificate for each session, or one key for all.
-// It is safe for concurrent use.
-type Minter struct{}
-
-// MinterOptions configure a Minter: CA or Key, not both.
-type MinterOptions struct {
-	CA       ssh.Signer    // signs a certificate over a fresh key for each session
-	Lifetime time.Duration // of certificates; 0 = 5 min
-	Key      ssh.Signer    // for targets that can't trust a CA
-}
-
-// NewMinter returns a Minter; with neither CA nor Key its Mint fails.
-func NewMinter(o MinterOptions) (*Minter, error) { panic("stub") }
-
-// Mint returns the credential for one session, valid from now (less a minute of
-// clock skew) for the lifetime.
-func (m *Minter) Mint(now time.Time, g Grant) (Credential, error) { panic("stub") }
-
-// KnownHosts says which keys targets may show (sshd(8), SSH_KNOWN_HOSTS FILE
-// FORMAT): hashed names, @cert-authority and @revoked lines included. It is
-// immutable; the zero value and nil know nobody, and so refuse every key.
-type KnownHosts struct{}
-
-// LoadKnownHosts reads files; a missing or malformed one is an error.
-func LoadKnownHosts(paths []string) (*KnownHosts, error) { panic("stub") }
+// rekeyThreshold is after how many bytes keys are exchanged anew (RFC 4253 §9).
+const rekeyThreshold = 1 << 30
 
 // Target is whom the gate logs in to.
 type Target struct {
@@ -64,16 +31,179 @@ type Conn struct {
 	ssh.Conn
 	Channels <-chan ssh.NewChannel
 	Requests <-chan *ssh.Request
-	HostKey  string // fingerprint, SHA256:…
-	HostCA   string // fingerprint of the CA that certified it, "" = none
-	Kex      time.Duration
-	Auth     time.Duration
+	HostKey  string        // fingerprint, SHA256:…
+	HostCA   string        // fingerprint of the CA that certified it, "" = none
+	Kex      time.Duration // until the host key was accepted
+	Auth     time.Duration // from there until the login was
 }
+
+// sshError is why a login failed, with what is known of its kind.
+type sshError struct {
+	outcome Outcome
+	target  Target
+	err     error
+}
+
+func (e *sshError) Error() string {
+	return fmt.Sprintf("log in as %q at %s port %d: %v", e.target.Login, e.target.Host, e.target.Port, e.err)
+}
+
+func (e *sshError) Unwrap() error { return e.err }
 
 // SSH logs in over an established connection. When it fails the connection is
 // closed, and Classify tells OutcomeHostKeyUnknown, OutcomeHostKeyChanged,
-// OutcomeHostKeyRevoked, OutcomeNotSSH, OutcomeLoginRefused, OutcomeTimeout ...
-// apart. The whole takes at most the Dialer's timeout.
+// OutcomeHostKeyRevoked, OutcomeNotSSH, OutcomeLoginRefused, OutcomeHandshake,
+// OutcomeTimeout and OutcomeCanceled apart. Key exchange and authentication
+// together take at most the Dialer's timeout. ctx is not used by the
+// connection afterwards; the caller must serve Channels and Requests.
 func (d *Dialer) SSH(ctx context.Context, nc net.Conn, known *KnownHosts, t Target) (*Conn, error) {
-	panic("stub")
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	l := &login{target: t, known: known, began: time.Now(), wire: &wire{Conn: nc}}
+	c, err := l.run()
+	if !stop() && err == nil {
+		err = errors.Join(ctx.Err(), c.Close()) // time was up just when it was done
+	}
+	if err == nil {
+		return c, nil
+	}
+	nc.Close()
+	if ended := ctx.Err(); ended != nil {
+		return nil, &sshError{Classify(ended), t, fmt.Errorf("%w (%w)", ended, err)}
+	}
+	return nil, &sshError{l.classify(err), t, err}
 }
+
+// login is one attempt to log in; owned by the goroutine that runs it, and by
+// the one of x/crypto that asks for the host key's verdict, in turns.
+type login struct {
+	target  Target
+	known   *KnownHosts
+	wire    *wire
+	began   time.Time
+	kexed   time.Time // when the host key was accepted; zero before
+	verdict verdict
+	refusal error // of the host key
+}
+
+func (l *login) run() (*Conn, error) {
+	if l.target.Credential.Signer == nil {
+		return nil, errors.New("no credential")
+	}
+	sc, channels, requests, err := ssh.NewClientConn(l.wire, net.JoinHostPort(l.target.Host, fmt.Sprint(l.target.Port)), l.config())
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{Conn: sc, Channels: channels, Requests: requests, HostKey: ssh.FingerprintSHA256(l.verdict.key),
+		Kex: l.kexed.Sub(l.began), Auth: time.Since(l.kexed)}
+	if l.verdict.ca != nil {
+		c.HostCA = ssh.FingerprintSHA256(l.verdict.ca)
+	}
+	return c, nil
+}
+
+// config asks for the cheapest cipher first, as our order decides (RFC 4253
+// §7.1), and goes back as far as the sshd of OpenSSH 7.4 needs. Nothing with
+// SHA-1 is in, nor ChaCha20-Poly1305 (CVE-2023-48795).
+func (l *login) config() *ssh.ClientConfig {
+	return &ssh.ClientConfig{
+		Config: ssh.Config{
+			RekeyThreshold: rekeyThreshold,
+			KeyExchanges: []string{
+				ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519,
+				ssh.KeyExchangeECDHP256, ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521, ssh.KeyExchangeDH14SHA256,
+			},
+			Ciphers: []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR},
+			MACs:    []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512},
+		},
+		User:              l.target.Login,
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(l.target.Credential.Signer)},
+		HostKeyAlgorithms: l.known.hostKeyAlgorithms(l.target.Host, l.target.Port),
+		HostKeyCallback:   l.checkHostKey,
+		ClientVersion:     clientVersion,
+	}
+}
+
+// checkHostKey is asked at each key exchange, those of a live connection
+// included: the key must be the one that was accepted first.
+func (l *login) checkHostKey(_ string, _ net.Addr, key ssh.PublicKey) error {
+	if !l.kexed.IsZero() {
+		return l.sameKey(key)
+	}
+	v, err := l.known.check(l.target.Host, l.target.Port, key, time.Now())
+	if err != nil {
+		l.refusal = err
+		return err
+	}
+	l.verdict, l.kexed = v, time.Now()
+	return nil
+}
+
+func (l *login) sameKey(key ssh.PublicKey) error {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		key = cert.Key
+	}
+	if !bytes.Equal(key.Marshal(), l.verdict.key.Marshal()) {
+		return errors.New("the target showed another host key in the middle of the connection")
+	}
+	return nil
+}
+
+// classify says how far the login got. x/crypto has no types for most of its
+// errors.
+func (l *login) classify(err error) Outcome {
+	refused, ok := errors.AsType[*HostKeyError](l.refusal)
+	switch {
+	case ok:
+		return refused.Outcome
+	case !l.kexed.IsZero() && isAuthFailure(err):
+		return OutcomeLoginRefused
+	case l.wire.spokeOther():
+		return OutcomeNotSSH
+	}
+	return OutcomeHandshake
+}
+
+// isAuthFailure reports whether the target said no: by refusing the key, or by
+// a disconnect message (RFC 4253 §11.1) in the middle of authentication.
+func isAuthFailure(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "ssh: unable to authenticate") || strings.Contains(text, "ssh: disconnect, reason ")
+}
+
+// wire remembers whether a target that talked has said "SSH-" at the beginning
+// of a line, which it must before anything else counts (RFC 4253 §4.2). The
+// reader owns it: one goroutine of the SSH connection.
+type wire struct {
+	net.Conn
+	line  []byte // the line so far, at most 4 bytes
+	heard bool   // anything at all
+	isSSH bool
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if !w.isSSH {
+		w.hear(p[:n])
+	}
+	return n, err
+}
+
+func (w *wire) hear(p []byte) {
+	for _, b := range p {
+		w.heard = true
+		switch {
+		case b == '\n':
+			w.line = w.line[:0]
+		case len(w.line) < 4:
+			w.line = append(w.line, b)
+		}
+		if string(w.line) == "SSH-" {
+			w.isSSH, w.line = true, nil
+			return
+		}
+	}
+}
+
+func (w *wire) spokeOther() bool { return w.heard && !w.isSSH }
