@@ -2,6 +2,7 @@ package sshgate
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +16,7 @@ import (
 // the order in which they came, whatever their names: clients match replies by
 // order alone, and several take a missing one for a dead connection.
 func (c *session) globalRequest(ctx context.Context, req *ssh.Request) {
+	c.schedule.requests.Add(1)
 	switch req.Type {
 	case "tcpip-forward":
 		c.tcpipForward(ctx, req)
@@ -66,7 +68,8 @@ type schedule struct {
 	interval    time.Duration
 	ping        time.Time
 	missed      int
-	heard       int64 // bytes read from the client at the last ping
+	requests    atomic.Int64 // global requests of the client; any goroutine may add
+	heard       int64        // signs of life at the last ping
 	traffic     time.Time
 	in, out     int64 // reported in the last traffic event
 	recheck     time.Time
@@ -104,11 +107,11 @@ func (c *session) tick(now time.Time) {
 }
 
 // keepalive asks the client for a sign of life, as OpenSSH's ClientAliveInterval
-// does, and measures the round trip. A client that has sent nothing at all
-// since ClientAliveCountMax questions is gone.
+// does, and measures the round trip. A client that has shown no other sign of
+// life since ClientAliveCountMax questions is gone.
 func (c *session) keepalive() {
 	s := &c.schedule
-	heard := c.wire.BytesRead()
+	heard := c.signsOfLife()
 	if !c.pinging.CompareAndSwap(false, true) {
 		if heard != s.heard {
 			s.missed = 0
@@ -126,6 +129,13 @@ func (c *session) keepalive() {
 		}
 		c.pinging.Store(false)
 	})
+}
+
+// signsOfLife grows while the client takes part: it asks, sends or takes data.
+// Bytes alone are no sign: a client may begin a key exchange, which holds up
+// everything else both ways, and send nothing but SSH_MSG_IGNORE from then on.
+func (c *session) signsOfLife() int64 {
+	return c.live.Total(metrics.ToTarget) + c.live.Total(metrics.ToClient) + c.schedule.requests.Load()
 }
 
 // reportTraffic writes how much has moved since the last report, if anything.
