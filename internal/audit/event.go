@@ -85,9 +85,9 @@ type Event struct {
 	Count             int       // aggregated refusals
 
 	Admin    *Admin         // admin.action, config.reload, log.access
-	File     string         // log.* and config.reload: the file's path
-	FileSize int64          // log.rotate: bytes
-	FileHash string         // log.rotate: SHA-256 in hex
+	File     string         // log.*, recording.* and config.reload: the file's path
+	FileSize int64          // log.rotate: bytes; recording.*: bytes of the file so far
+	FileHash string         // SHA-256 in hex; log.rotate and recording.end: of the file; recording.chunk: of the chunk
 	FileOp   *FileOperation // sftp.op
 	Entity   string         // config.reload: its version; admin.action: the resource
 
@@ -95,7 +95,9 @@ type Event struct {
 }
 
 // FileOperation is one thing that a client did to a file at a target. BytesIn,
-// BytesOut, Start and End of the event are those of the operation.
+// BytesOut, Start and End of the event are those of the operation, Kind is the
+// protocol ("sftp", "scp", "rsync"), and Failed is how it ended. Where Reason
+// is "", status_code is Status.
 type FileOperation struct {
 	Action  string // "get", "put", "update", "list", "remove", "rename", "mkdir", "rmdir", "setstat", "symlink", "link"
 	Path    string
@@ -103,6 +105,7 @@ type FileOperation struct {
 	Size    int64  // -1 = unknown
 	SHA256  string // hex, of what moved; "" = none
 	Partial bool   // the hash is not of a whole file
+	Denied  bool   // by the gate; the target never saw it
 	Status  string // SSH_FX_…; "" = the protocol has none
 	Code    uint32
 	Command string // SSH_FXP_… or the line that decided it

@@ -4,6 +4,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -154,8 +155,16 @@ func (w *encoder) status() {
 		w.id("status", 1, "Success")
 	}
 	w.str("message", w.e.Message)
-	w.str("status_code", w.e.Reason)
+	w.str("status_code", w.statusCode())
 	w.str("status_detail", w.e.Detail)
+}
+
+// statusCode is the gate's own reason, or what the target answered.
+func (w *encoder) statusCode() string {
+	if op := w.e.FileOp; w.e.Reason == "" && w.e.Code == FileOp && op != nil && w.failed(w.e) {
+		return op.Status
+	}
+	return w.e.Reason
 }
 
 // aggregate is for one event that stands for many; others carry no count.
@@ -179,6 +188,8 @@ func (w *encoder) classBody() {
 	switch w.class {
 	case 4007:
 		w.sshActivity()
+	case 4008:
+		w.fileActivity()
 	case 4001:
 		w.networkActivity()
 	case 3002:
@@ -242,7 +253,13 @@ func (w *encoder) control() {
 }
 
 func (w *encoder) eventLogActivity() {
-	w.str("log_name", "audit")
+	if w.recording() {
+		w.str("log_name", "recording")
+		w.sessionActor()
+		w.recordingPlace()
+	} else {
+		w.str("log_name", "audit")
+	}
 	w.id("log_type", 2, "Application")
 	if w.e.File == "" {
 		return
@@ -251,8 +268,10 @@ func (w *encoder) eventLogActivity() {
 	w.str("name", path.Base(w.e.File))
 	w.str("path", w.e.File)
 	w.id("type", 1, "Regular File")
-	if w.e.FileHash != "" {
+	if w.e.FileHash != "" || w.e.FileSize > 0 {
 		w.num("size", w.e.FileSize)
+	}
+	if w.e.FileHash != "" {
 		w.array("hashes", func() { w.sha256(w.e.FileHash) })
 	}
 	w.close()
@@ -292,7 +311,12 @@ func (w *encoder) apiActivity() {
 	w.str("svc_name", via)
 	w.close()
 	if entity := orElse(w.e.Entity, w.e.File); entity != "" {
-		w.array("resources", func() { w.str("uid", entity) })
+		w.array("resources", func() {
+			w.str("uid", entity)
+			if strings.HasPrefix(operation, "recordings.") {
+				w.str("type", "ssh.recording")
+			}
+		})
 	}
 }
 

@@ -40,6 +40,8 @@ var (
 // full fills every field there is, so that no combination is left untried.
 func full(code Code) Event {
 	return Event{
+		FileOp: &FileOperation{Action: "put", Path: "/data/in/part-1", To: "/data/part-1", Size: 401, SHA256: strings.Repeat("cd", 32), Partial: true,
+			Status: "SSH_FX_FAILURE", Code: 4, Command: "SSH_FXP_CLOSE", Entries: 3},
 		Code: code, Time: noon, Message: "a sentence", Reason: "no_rule", Detail: "the operator's detail",
 		Session: "01998e4c-7a10-7c3e-9d55-3b0f6f1b2a77", Opened: noon.Add(-time.Minute), Channel: "2", Kind: "direct-tcpip",
 		Peer:     netip.MustParseAddrPort("10.0.1.25:33001"),

@@ -1,6 +1,9 @@
 package audit
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // shape is what a code says of the OCSF event that carries it.
 type shape struct {
@@ -108,6 +111,22 @@ var shapes = map[Code]shape{
 		means: "the client asked the gate to listen at `dst_endpoint` for it, and may or may not"},
 	Traffic: {class: 4007, activity: 6, name: "Traffic", good: informational, bad: informational, profiles: sshConnection, place: atGate,
 		means: "bytes of a live session since the last such event, and its totals"},
+	TargetOpen: {class: 4007, activity: 1, name: "Open", good: informational, bad: medium, decision: true, refusal: errored, profiles: sshConnection, place: atTarget,
+		means: "the gate logged in at the target of an inspected session; `unmapped.postern` has the host key it saw"},
+	TargetFailed: {class: 4007, activity: 4, name: "Fail", always: true, good: medium, bad: medium, decision: true, refusal: errored, profiles: sshConnection, place: atTarget,
+		means: "an inspected session was allowed and the gate could not log in at its target"},
+	TargetClose: {class: 4007, activity: 2, name: "Close", good: informational, bad: low, profiles: sshConnection, place: atTarget,
+		means: "the gate's connection to the target ended, with its bytes"},
+	FileOp: {class: 4008, activity: 99, name: "Other", good: informational, bad: low, decision: true, refusal: errored, profiles: authenticated, place: atTarget,
+		means: "something was done to a file at a target, or tried; activity by what: Put, Get, List, Delete, Rename, or 99 (400899) with its own name"},
+	RecordingStart: {class: 1008, activity: 6, name: "Start", good: informational, bad: medium,
+		means: "what a session channel shows is being written to `file`"},
+	RecordingChunk: {class: 1008, activity: 99, name: "Chunk", good: informational, bad: medium,
+		means: "a part of a recording is on disk, with its SHA-256"},
+	RecordingEnd: {class: 1008, activity: 7, name: "Stop", good: informational, bad: medium,
+		means: "a recording is complete, with its size and the SHA-256 of the file"},
+	RecordingFailed: {class: 1008, activity: 99, name: "Failure", always: true, good: high, bad: high,
+		means: "a recording could not be begun or went on no further; `unmapped.postern.on_failure` says what became of the session"},
 	ConfigReload: {class: 3004, activity: 3, name: "Update", good: low, bad: medium, profiles: hostProfile,
 		means: "configuration or policy was read again; with status Failure the old one is still in force"},
 	AdminAction: {class: 6003, activity: 99, name: "Other", good: medium, bad: medium, profiles: hostProfile,
@@ -152,6 +171,11 @@ func shapeOf(e *Event) shape {
 		s.activity, s.name = 3, "Reset"
 	case e.Code == AdminAction && e.Admin != nil:
 		s.activity, s.name = apiActivity(e.Admin.Operation)
+	case e.Code == FileOp && e.FileOp != nil:
+		s.activity, s.name = fileActivity(e.FileOp.Action)
+		if e.FileOp.Denied {
+			s.always, s.bad, s.refusal = true, medium, unauthorized
+		}
 	}
 	if e.Alert || e.Rule != "" || e.Policy != "" {
 		s.profiles |= securityControlProfile
@@ -173,6 +197,26 @@ func (s shape) severity(e *Event) severity {
 		level = max(level, medium)
 	}
 	return level
+}
+
+// fileActivity sorts what is done to files into OCSF's verbs for FTP, which
+// lack most.
+func fileActivity(action string) (int, string) {
+	switch action {
+	case "put":
+		return 1, "Put"
+	case "get":
+		return 2, "Get"
+	case "remove", "rmdir":
+		return 4, "Delete"
+	case "rename":
+		return 5, "Rename"
+	case "list":
+		return 6, "List"
+	case "update", "mkdir", "setstat", "symlink", "link":
+		return 99, strings.ToUpper(action[:1]) + action[1:]
+	}
+	return 99, "Other"
 }
 
 // apiActivity sorts the operations of the admin socket into OCSF's four verbs.

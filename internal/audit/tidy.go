@@ -29,7 +29,7 @@ type tidied struct {
 type rawField struct{ name, value string }
 
 // tidy bounds the strings of e and makes them UTF-8. It replaces e.Auth,
-// e.Hello and e.Admin by copies and leaves the caller's alone.
+// e.Hello, e.Admin and e.FileOp by copies and leaves the caller's alone.
 func (e *Event) tidy() tidied {
 	e.detach()
 	var t tidied
@@ -47,6 +47,9 @@ func (e *Event) tidy() tidied {
 	if e.Admin != nil {
 		t.tidy(e.Admin.fields())
 	}
+	if e.FileOp != nil {
+		t.tidy(e.FileOp.fields())
+	}
 	t.extra(e.Extra)
 	return t
 }
@@ -63,6 +66,10 @@ func (e *Event) detach() {
 	if e.Admin != nil {
 		admin := *e.Admin
 		e.Admin = &admin
+	}
+	if e.FileOp != nil {
+		op := *e.FileOp
+		e.FileOp = &op
 	}
 }
 
@@ -126,6 +133,17 @@ func (a *Auth) fields() []field {
 		{"ca", &a.CA, 256, false},
 		{"key_id", &a.KeyID, 1024, true},
 		{"principal", &a.Principal, 1024, true},
+	}
+}
+
+func (op *FileOperation) fields() []field {
+	return []field{
+		{"operation", &op.Action, 64, false},
+		{"path", &op.Path, 4096, true},
+		{"target_path", &op.To, 4096, true},
+		{"sha256", &op.SHA256, 256, false},
+		{"file_status", &op.Status, 256, true},
+		{"file_command", &op.Command, 256, true},
 	}
 }
 

@@ -16,6 +16,7 @@ func (w *encoder) unmapped() {
 	w.channelFacts()
 	w.originFacts()
 	w.credentialFacts()
+	w.fileFacts()
 	w.truncationFacts()
 	if len(w.b) == empty {
 		w.b = w.b[:start]
@@ -36,6 +37,12 @@ func (w *encoder) fact(name, value string) {
 func (w *encoder) numberFact(name string, value int64) {
 	if _, taken := w.e.Extra[name]; !taken {
 		w.num(name, value)
+	}
+}
+
+func (w *encoder) truthFact(name string, value bool) {
+	if _, taken := w.e.Extra[name]; !taken {
+		w.truth(name, value)
 	}
 }
 
