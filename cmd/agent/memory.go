@@ -15,10 +15,14 @@ import (
 const (
 	mib = 1 << 20
 
-	// heapRoom is how far the heap may grow past what is live before the next
-	// collection: fewer collections are the largest saving in CPU per byte that
-	// the collector has to give, and this much memory is what it may cost.
-	heapRoom = 192 * mib
+	// bulkRoom is how far the heap may grow past what is live before the next
+	// collection while bulk moves: fewer collections are the largest saving in
+	// CPU per byte that the collector has to give, and this much memory is what
+	// it may cost. idleRoom is the same for any other time: sessions that open
+	// while garbage lies between them would keep the pages of both for ever.
+	bulkRoom = 192 * mib
+	idleRoom = 16 * mib
+	bulkRate = 128 * mib // allocated between two tunings: x/crypto allocates each byte it receives
 
 	tuneInterval = time.Second
 	quietWindow  = 10              // tunings
@@ -68,12 +72,13 @@ func raiseFileLimit() (uint64, error) {
 	return raised.Cur, nil
 }
 
-// tuner keeps the collector's target at what is live and heapRoom, or twice
+// tuner keeps the collector's target at what is live and some room, or twice
 // what is live if that is more, and gives memory back when the process rests.
 type tuner struct {
 	percent   int    // GOGC in effect
 	tunings   int    // in the window
 	allocated uint64 // bytes ever allocated, when the window began
+	last      uint64 // and at the last tuning
 }
 
 // tuneHeap tunes until ctx ends. It does nothing where GOGC is set.
@@ -81,7 +86,7 @@ func tuneHeap(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	t := tuner{percent: 100}
+	t := tuner{percent: 100, last: readHeap().allocated}
 	tick := time.NewTicker(tuneInterval)
 	defer tick.Stop()
 	for {
@@ -130,7 +135,12 @@ func (t *tuner) tune(h heap) (percent int, free bool) {
 		free = h.allocated-t.allocated < quietBytes && garbage(h) > worthFreeing
 		t.tunings, t.allocated = 1, h.allocated
 	}
-	want := gcPercent(h.base)
+	room := uint64(idleRoom)
+	if h.allocated-t.last >= bulkRate {
+		room = bulkRoom
+	}
+	t.last = h.allocated
+	want := gcPercent(h.base, room)
 	if near(want, t.percent) {
 		return 0, free
 	}
@@ -147,11 +157,11 @@ func garbage(h heap) uint64 {
 }
 
 // gcPercent is the GOGC at which the heap grows to the larger of twice base
-// and base + heapRoom.
-func gcPercent(base uint64) int {
+// and base + room.
+func gcPercent(base, room uint64) int {
 	// Below minHeap the runtime takes GOGC of minHeap as the target, so a
 	// larger percentage would only overshoot.
-	percent := int(heapRoom * 100 / max(base, minHeap))
+	percent := int(room * 100 / max(base, minHeap))
 	return max(100, percent)
 }
 

@@ -9,30 +9,44 @@ import (
 
 func TestTheHeapTargetIsTwiceLiveOrLiveAndRoom(t *testing.T) {
 	for _, c := range []struct {
-		base uint64
-		want int
+		base, room uint64
+		want       int
 	}{
-		{1 * mib, 4800},
-		{4 * mib, 4800},
-		{48 * mib, 400},
-		{192 * mib, 100},
-		{1024 * mib, 100},
+		{1 * mib, bulkRoom, 4800},
+		{4 * mib, bulkRoom, 4800},
+		{48 * mib, bulkRoom, 400},
+		{192 * mib, bulkRoom, 100},
+		{1024 * mib, bulkRoom, 100},
+		{4 * mib, idleRoom, 400},
+		{48 * mib, idleRoom, 100},
 	} {
-		if got := gcPercent(c.base); got != c.want {
-			t.Errorf("gcPercent(%d MiB) = %d, want %d", c.base/mib, got, c.want)
+		if got := gcPercent(c.base, c.room); got != c.want {
+			t.Errorf("gcPercent(%d MiB, %d MiB) = %d, want %d", c.base/mib, c.room/mib, got, c.want)
 		}
+	}
+}
+
+func TestTheHeapHasRoomOnlyWhileBulkMoves(t *testing.T) {
+	tu := tuner{percent: 100}
+	h := heap{base: 8 * mib, allocated: bulkRate}
+	if p, _ := tu.tune(h); p != 2400 {
+		t.Errorf("GOGC = %d while bulk moves, want 2400", p)
+	}
+	h.allocated += mib
+	if p, _ := tu.tune(h); p != 200 {
+		t.Errorf("GOGC = %d afterwards, want 200", p)
 	}
 }
 
 func TestGOGCIsLeftAloneForSmallChanges(t *testing.T) {
 	tu := tuner{percent: 400}
-	if p, _ := tu.tune(heap{base: 50 * mib}); p != 0 {
+	if p, _ := tu.tune(heap{base: 50 * mib, allocated: bulkRate}); p != 0 {
 		t.Errorf("a change from 400 to %d was made", p)
 	}
-	if p, _ := tu.tune(heap{base: 96 * mib}); p != 200 {
+	if p, _ := tu.tune(heap{base: 96 * mib, allocated: 2 * bulkRate}); p != 200 {
 		t.Errorf("GOGC = %d, want 200", p)
 	}
-	if p, _ := tu.tune(heap{base: 96 * mib}); p != 0 {
+	if p, _ := tu.tune(heap{base: 96 * mib, allocated: 3 * bulkRate}); p != 0 {
 		t.Errorf("GOGC was set to %d twice", p)
 	}
 }
@@ -52,7 +66,7 @@ func freesWithin(n int, tu *tuner, h *heap, rate uint64) int {
 }
 
 func TestAQuietProcessGivesItsGarbageBackOnce(t *testing.T) {
-	tu := tuner{percent: gcPercent(20 * mib)}
+	tu := tuner{percent: gcPercent(20*mib, idleRoom)}
 	h := heap{base: 20 * mib, live: 20 * mib, objects: 150 * mib, allocated: 1 << 30}
 	if freesWithin(quietWindow, &tu, &h, 0) != 0 {
 		t.Error("freed before the process had been quiet for a window")
@@ -66,7 +80,7 @@ func TestAQuietProcessGivesItsGarbageBackOnce(t *testing.T) {
 }
 
 func TestABusyProcessKeepsItsGarbage(t *testing.T) {
-	tu := tuner{percent: gcPercent(20 * mib)}
+	tu := tuner{percent: gcPercent(20*mib, idleRoom)}
 	h := heap{base: 20 * mib, live: 20 * mib, objects: 150 * mib}
 	if n := freesWithin(5*quietWindow, &tu, &h, mib); n != 0 {
 		t.Errorf("freed %d times while the process allocates", n)
