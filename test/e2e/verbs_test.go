@@ -39,8 +39,9 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 // skipper is the key of the story's own testing T.
 type skipper struct{}
 
-// need WHAT... skips the story unless all are there: programs in PATH, "tmpfs"
-// for the right to mount one, or "python3:MODULE". A skipped story is a failure when CI=true.
+// need WHAT... skips the story unless all are there: programs in PATH, files,
+// "tmpfs" for the right to mount one, or "python3:MODULE". A skipped story is a
+// failure when CI=true.
 func need(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! need")
@@ -62,6 +63,10 @@ func has(ts *testscript.TestScript, what string) bool {
 	}
 	if module, ok := strings.CutPrefix(what, "python3:"); ok {
 		return exec.Command("/usr/bin/python3", "-c", "import "+module).Run() == nil
+	}
+	if filepath.IsAbs(what) {
+		_, err := os.Stat(what)
+		return err == nil
 	}
 	_, err := lookPath(ts, what)
 	return err == nil
