@@ -27,6 +27,8 @@ type principal struct {
 	key      ssh.PublicKey // as presented: a plain key or a certificate
 	auth     audit.Auth
 
+	destination *destination // that the user name is; nil for a plain one
+
 	// From the certificate, as in OpenSSH: without the permit-* extension the
 	// feature is off, and force-command replaces what the client asks for.
 	forceCommand string
@@ -74,15 +76,39 @@ func identify(r *Rules, user string, key ssh.PublicKey, client netip.Addr, now t
 		return identifyCertificate(r, user, cert, a, client, now)
 	}
 	id, k, reason := r.Policy.Key(user, key.Marshal(), client, now)
+	to, ref := destinationOf(user, reason, a)
+	if ref != nil {
+		return nil, ref
+	}
+	if to != nil {
+		id, k, reason = r.Policy.KeyOf(key.Marshal(), client, now)
+	}
 	if reason != "" {
 		return nil, refuse(a, string(reason), "key %s as %q", a.Fingerprint, user)
 	}
-	p := &principal{identity: id.Name, user: user, key: key, auth: *a}
+	p := &principal{identity: id.Name, user: user, key: key, auth: *a, destination: to}
 	var extensions map[string]string
 	if k.NoTouchRequired {
 		extensions = map[string]string{extensionNoTouch: ""}
 	}
 	return p.permissions(nil, extensions), nil
+}
+
+// destinationOf reads a user name that the key's owner may not present: it may
+// say where to instead of who. A name that an identity may present is only
+// ever that, whatever it looks like.
+func destinationOf(user string, reason policy.Reason, a *audit.Auth) (*destination, *refusal) {
+	if reason != policy.ReasonUser {
+		return nil, nil
+	}
+	d, ok, err := parseDestination(user)
+	if err != nil {
+		return nil, refuse(a, string(policy.ReasonTarget), "user name %q: %v", user, err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	return &d, nil
 }
 
 // Certificate options and extensions of OpenSSH (PROTOCOL.certkeys).
@@ -99,6 +125,13 @@ func identifyCertificate(r *Rules, user string, cert *ssh.Certificate, a *audit.
 		return nil, ref
 	}
 	id, reason := r.Policy.Certificate(user, cert.SignatureKey.Marshal(), cert.ValidPrincipals)
+	to, ref := destinationOf(user, reason, a)
+	if ref != nil {
+		return nil, ref
+	}
+	if to != nil {
+		id, reason = r.Policy.CertificateOf(cert.SignatureKey.Marshal(), cert.ValidPrincipals)
+	}
 	if reason != "" {
 		return nil, refuse(a, string(reason), "certificate %q of CA %s as %q", cert.KeyId, a.CA, user)
 	}
@@ -109,7 +142,7 @@ func identifyCertificate(r *Rules, user string, cert *ssh.Certificate, a *audit.
 	_, forwarding := cert.Extensions[extensionForwarding]
 	_, pty := cert.Extensions[extensionPTY]
 	p := &principal{
-		identity: id.Name, user: user, key: cert, auth: *a,
+		identity: id.Name, user: user, key: cert, auth: *a, destination: to,
 		forceCommand: cert.CriticalOptions[optionForceCommand],
 		noForwarding: !forwarding, noPTY: !pty,
 	}
@@ -228,17 +261,22 @@ func certTime(s uint64) time.Time {
 // authenticator runs the authentication of one connection, with one snapshot of
 // the rules. It belongs to the goroutine that runs the handshake.
 type authenticator struct {
-	session  *session
-	ctx      context.Context
-	rules    *Rules
-	now      time.Time
-	begun    bool // the key exchange is over
-	offered  bool // a key was accepted for signing
+	session *session
+	ctx     context.Context
+	rules   *Rules
+	now     time.Time
+	progress
 	failures int
 	unknown  bool            // a failure was for an unknown key or user
 	told     map[string]bool // reasons already shown in the banner
 	who      *principal      // durable in the audit log as authenticated
 	lastUser string          // SSH user name of the last attempt
+}
+
+// progress is how far a handshake has come after the client's hello.
+type progress struct {
+	begun   bool // the key exchange is over
+	offered bool // a key was accepted for signing
 }
 
 func (a *authenticator) config() *ssh.ServerConfig {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,6 +29,8 @@ func greeting(identity string) string {
 const helpText = `There is no shell on this gate; it leads to targets:
 
   ssh -J USER@GATE LOGIN@TARGET          a session on a target, if your rules allow it
+  ssh LOGIN@TARGET@GATE                  the same, where the client knows no -J
+  scp FILE LOGIN@TARGET#PORT@GATE:       scp, sftp and rsync too; #PORT where it is not 22
   ssh -L 8088:TARGET:8088 USER@GATE      a port of a target on your machine
   ssh -D 1080 USER@GATE                  all allowed targets through a SOCKS proxy
   ssh -R 7000:localhost:9083 USER@GATE   a port of the gate that leads to your machine
@@ -145,4 +148,7 @@ func (c *session) printTargets(out io.Writer, grants []grant) {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", g.Rule, strings.Join(g.Allow, " "), strings.Join(places, " "), strings.Join(g.Logins, " "), g.Until)
 	}
 	tw.Flush()
+	if slices.ContainsFunc(grants, func(g grant) bool { return len(g.Logins) > 0 }) {
+		io.WriteString(out, "\nSessions: ssh -J USER@GATE LOGIN@TARGET, or ssh LOGIN@TARGET@GATE\n")
+	}
 }

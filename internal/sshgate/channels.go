@@ -31,6 +31,7 @@ type channel struct {
 	target  string         // for the operator
 	rule    string         // that allowed it
 	request policy.Request // re-decided when the rules change; Verb is "" before the decision
+	jump    bool           // the gate's own SSH server answers in the target's name
 	tell    func(text string)
 }
 
@@ -109,6 +110,13 @@ func (ch *channel) allowed(r policy.Request, rule, target string) bool {
 	return ch.session.ending == ""
 }
 
+// isJump says that the gate's own SSH server answers in the channel.
+func (ch *channel) isJump() {
+	ch.session.mu.Lock()
+	defer ch.session.mu.Unlock()
+	ch.jump = true
+}
+
 // served counts an open channel until the returned function is called.
 func (c *session) served(kind string) func() {
 	c.mu.Lock()
@@ -171,13 +179,13 @@ func (c *session) recheck(now time.Time) {
 	c.mu.Lock()
 	var end []*channel
 	for _, ch := range c.open {
-		if ch.request.Verb != "" && !c.stillAllowed(r, ch.request, now) {
+		if ch.request.Verb != "" && !c.stillAllowed(r, ch.request, ch.jump, now) {
 			end = append(end, ch)
 		}
 	}
 	var close []*forward
 	for _, f := range c.forwards {
-		if !c.stillAllowed(r, f.request, now) {
+		if !c.stillAllowed(r, f.request, false, now) {
 			close = append(close, f)
 		}
 	}
@@ -190,10 +198,12 @@ func (c *session) recheck(now time.Time) {
 	}
 }
 
-func (c *session) stillAllowed(r *Rules, req policy.Request, now time.Time) bool {
+// stillAllowed also ends what is allowed in another way only: a tunnel that is
+// to be inspected now, and an inspected channel that is a mere tunnel.
+func (c *session) stillAllowed(r *Rules, req policy.Request, inspected bool, now time.Time) bool {
 	req.Time = now
 	d := r.Policy.Decide(req)
-	return d.Allow && !d.Inspected
+	return d.Allow && d.Inspected == inspected
 }
 
 // stillAdmitted reports why the session as a whole may no longer be.

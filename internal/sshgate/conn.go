@@ -150,6 +150,14 @@ func (c *session) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <
 	defer stop()
 	c.recheck(time.Now()) // the rules may have changed since authentication began
 	c.offerHostKeys()
+	atTarget := make(chan *ssh.Request) // nothing is sent on it: global requests are for the gate
+	if through := chans; c.who.destination != nil {
+		chans = nil
+		c.channels.Go(func() {
+			defer c.recoverPanic()
+			c.throughLogin(ctx, through, atTarget)
+		})
+	}
 	for chans != nil || reqs != nil {
 		select {
 		case nc, ok := <-chans:
@@ -166,6 +174,7 @@ func (c *session) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <
 			c.globalRequest(ctx, req)
 		}
 	}
+	close(atTarget)
 	c.closeForwards() // at once: the client may be back within the second
 	err := c.ssh.Wait()
 	c.mu.Lock()
@@ -260,7 +269,7 @@ func (c *session) recoverPanic() {
 // handshakeFailed writes down why a connection never became a session, and
 // what that costs its source. a is nil before the key exchange.
 func (c *session) handshakeFailed(err error, a *authenticator) {
-	reason, code := c.failureReason(err, a), audit.HandshakeFailed
+	reason, code := failureReason(err, a.reached()), audit.HandshakeFailed
 	switch {
 	case a != nil && a.who != nil:
 		// Authentication is in the log already, so the log needs its end.
@@ -300,8 +309,17 @@ func (a *authenticator) penalty() admission.Penalty {
 	return admission.PenaltyAuthFail
 }
 
-// failureReason turns the error of a handshake into a reason code.
-func (c *session) failureReason(err error, a *authenticator) string {
+// reached is nil before the client has said hello.
+func (a *authenticator) reached() *progress {
+	if a == nil {
+		return nil
+	}
+	return &a.progress
+}
+
+// failureReason turns the error of a handshake into a reason code. p is nil
+// before the client has said hello.
+func failureReason(err error, p *progress) string {
 	var (
 		denied *admission.Denied
 		hello  *kexinit.Error
@@ -311,8 +329,8 @@ func (c *session) failureReason(err error, a *authenticator) string {
 	switch {
 	case errors.As(err, &denied):
 		return string(denied.Reason)
-	case errors.As(err, &hello) && !(hello.Reason == kexinit.ReasonClosed && a != nil && a.begun):
-		if isTimeout(err) && a != nil {
+	case errors.As(err, &hello) && !(hello.Reason == kexinit.ReasonClosed && p != nil && p.begun):
+		if isTimeout(err) && p != nil {
 			return reasonGrace
 		}
 		return string(hello.Reason)
@@ -322,11 +340,11 @@ func (c *session) failureReason(err error, a *authenticator) string {
 		return reasonGrace
 	case errors.As(err, &auth), isGone(err):
 		return reasonNoAuth
-	case a != nil && a.offered && !isProtocolError(err):
+	case p != nil && p.offered && !isProtocolError(err):
 		// x/crypto returns the verifier's error as it is, and nothing else
 		// can fail between an accepted key and the end of authentication.
 		return reasonBadSignature
-	case a != nil && a.begun:
+	case p != nil && p.begun:
 		return reasonProtocol
 	}
 	return reasonKexError
@@ -425,19 +443,19 @@ func (c *session) event(code audit.Code, message string) audit.Event {
 	}
 	switch code {
 	case audit.ConnOpen, audit.ConnClose, audit.HandshakeFailed:
-		e.Hello = c.hello()
+		e.Hello = describeHello(c.wire)
 	}
 	return e
 }
 
-func (c *session) hello() *audit.Hello {
-	if c.wire == nil {
+func describeHello(wire *kexinit.Conn) *audit.Hello {
+	if wire == nil {
 		return nil
 	}
-	h := c.wire.Hello()
+	h := wire.Hello()
 	out := &audit.Hello{Version: h.Version}
 	out.HASSH, out.HASSHAlgorithms = h.HASSH()
-	out.ServerHASSH, _ = c.wire.ServerHello().ServerHASSH()
+	out.ServerHASSH, _ = wire.ServerHello().ServerHASSH()
 	return out
 }
 

@@ -318,7 +318,7 @@ func (c *session) forwardedTCPIP(ctx context.Context, f *forward, ch *channel, c
 		return
 	}
 	defer c.served(typeForwardedTCPIP)()
-	t.relay(ctx, sc, reqs)
+	t.run(ctx, sc, reqs)
 }
 
 // cancelForward answers cancel-tcpip-forward.

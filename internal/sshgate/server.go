@@ -28,6 +28,7 @@ type Server struct {
 	config     ssh.ServerConfig // template of each connection's; never changed after New
 	rules      atomic.Pointer[Rules]
 	own        ownAddresses
+	hostCerts  hostCerts
 	draining   atomic.Bool
 
 	mu       sync.Mutex // guards sessions
@@ -54,6 +55,7 @@ func New(o Options, r Rules) (*Server, error) {
 		opt:        o,
 		algorithms: a,
 		own:        ownAddresses{listeners: o.Listeners},
+		hostCerts:  hostCerts{ca: o.HostCA, keys: o.HostKeys},
 		sessions:   map[string]*session{},
 		stop:       make(chan struct{}),
 	}

@@ -286,15 +286,12 @@ func (s *sessionChannel) writeEnd(kind, command string, status uint32) {
 // meant to ProxyCommands for decades, decided and written down in the same way.
 func (s *sessionChannel) netcat(ctx context.Context, host string, port uint16) uint32 {
 	c := s.session
-	t, ref := c.connect(ctx, s.ch, typeDirectTCPIP, host, port, map[string]any{"alias": "exec nc"})
+	w, ref := c.connect(ctx, s.ch, typeDirectTCPIP, host, port, map[string]any{"alias": "exec nc"})
 	if ref != nil {
 		io.WriteString(s.ssh.Stderr(), text(ref.reason)+"\r\n")
 		return 1
 	}
-	defer t.conn.Close()
-	stop := context.AfterFunc(ctx, func() { t.conn.Close() })
-	defer stop()
-	t.run(ctx, &relay{ch: beforeClose{s.ssh, func() { s.exitStatus(0) }}, reqs: s.closed, target: t.conn})
+	w.run(ctx, beforeClose{s.ssh, func() { s.exitStatus(0) }}, s.closed)
 	return 0
 }
 

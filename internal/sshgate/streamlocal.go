@@ -73,7 +73,7 @@ func (c *session) tunnelSocket(ctx context.Context, nc ssh.NewChannel, e audit.E
 		return
 	}
 	defer c.served(typeDirectStreamLoc)()
-	t.relay(ctx, sc, reqs)
+	t.run(ctx, sc, reqs)
 }
 
 // mayForward joins what the policy and what the certificate say of forwarding.

@@ -49,21 +49,28 @@ func (c *session) directTCPIP(ctx context.Context, nc ssh.NewChannel, ch *channe
 		return
 	}
 	extra := map[string]any{"originator": open.originator}
-	t, ref := c.connect(ctx, ch, typeDirectTCPIP, open.host, open.port, extra)
+	w, ref := c.connect(ctx, ch, typeDirectTCPIP, open.host, open.port, extra)
 	if ref != nil {
 		if err := nc.Reject(rejection(ref.reason), text(ref.reason)); err != nil {
 			c.log.Debug("channel refusal not sent")
 		}
 		return
 	}
-	defer t.conn.Close()
 	sc, reqs, err := nc.Accept()
 	if err != nil {
-		t.close(0, 0, 0, reasonReset)
+		w.abandon()
 		return
 	}
 	defer c.served(typeDirectTCPIP)()
-	t.relay(ctx, sc, reqs)
+	w.run(ctx, sc, reqs)
+}
+
+// way is what serves an accepted channel to a target: a tunnel or a jump.
+type way interface {
+	// run serves the channel to its end, closes it and writes its end down.
+	run(ctx context.Context, sc ssh.Channel, reqs <-chan *ssh.Request)
+	// abandon writes down that the channel never came to be.
+	abandon()
 }
 
 // tunnel is a target that has been connected and the facts of its events.
@@ -74,9 +81,10 @@ type tunnel struct {
 	event   audit.Event // template of the closing event
 }
 
-// connect decides, writes down and dials. When it fails it has written that
-// down too, and the refusal's reason is the client's to know.
-func (c *session) connect(ctx context.Context, ch *channel, kind, host string, port uint16, extra map[string]any) (*tunnel, *refusal) {
+// connect decides, writes down and, unless an SSH server of the gate is to
+// answer, dials. When it fails it has written that down too, and the refusal's
+// reason is the client's to know.
+func (c *session) connect(ctx context.Context, ch *channel, kind, host string, port uint16, extra map[string]any) (way, *refusal) {
 	e := c.forwardEvent(audit.ForwardOpen, kind, ch)
 	e.TargetHost, e.Extra = host, extra
 	place := net.JoinHostPort(host, strconv.Itoa(int(port)))
@@ -93,13 +101,26 @@ func (c *session) connect(ctx context.Context, ch *channel, kind, host string, p
 	}
 	e.Rule, e.Target = v.decision.Rule, netip.AddrPortFrom(v.addr(), port)
 	e.Message = kind + " to " + place
+	if v.decision.Inspected {
+		e.Extra["inspected"] = true
+	}
 	if err := c.server.opt.Audit.Append(ctx, e); err != nil {
 		return nil, c.unwritten(err)
+	}
+	if v.decision.Inspected {
+		ch.isJump()
 	}
 	if !ch.allowed(v.request, v.decision.Rule, place) {
 		return nil, refuse(nil, c.isEnding(), "the session is ending")
 	}
-	return c.dial(ctx, e, v.addrs, port, asked)
+	if v.decision.Inspected {
+		return &jump{session: c, ch: ch, host: host, port: port, verdict: v, event: e}, nil
+	}
+	t, ref := c.dial(ctx, e, v.addrs, port, asked)
+	if ref != nil {
+		return nil, ref
+	}
+	return t, nil
 }
 
 // unwritten ends a session whose acts can't be written down any more.
@@ -129,14 +150,16 @@ func (c *session) dialFailed(e audit.Event, err error) *refusal {
 	return ref
 }
 
-// relay moves the tunnel's bytes until it ends and writes its end down.
-func (t *tunnel) relay(ctx context.Context, sc ssh.Channel, reqs <-chan *ssh.Request) {
-	t.run(ctx, &relay{ch: sc, reqs: reqs, target: t.conn})
+func (t *tunnel) abandon() {
+	t.conn.Close()
+	t.close(0, 0, 0, reasonReset)
 }
 
-func (t *tunnel) run(ctx context.Context, r *relay) {
+// run moves the tunnel's bytes until it ends.
+func (t *tunnel) run(ctx context.Context, sc ssh.Channel, reqs <-chan *ssh.Request) {
+	defer t.conn.Close()
 	c := t.session
-	r.live, r.idle = c.live, c.server.opt.IdleTimeout
+	r := &relay{ch: sc, reqs: reqs, target: t.conn, live: c.live, idle: c.server.opt.IdleTimeout}
 	reason := r.run(ctx)
 	if r.firstByte > 0 {
 		first := r.firstByte + r.began.Sub(t.opened)
@@ -182,52 +205,75 @@ func (c *session) decideTarget(ctx context.Context, host string, port uint16) (v
 	if c.who.noForwarding {
 		return verdict{}, refuse(nil, reasonCertNoForwarding, "the certificate lacks %s", extensionForwarding)
 	}
-	addr, name, err := policy.CheckHost(host)
-	if err != nil {
-		return verdict{}, refuse(nil, string(policy.ReasonTarget), "%v", err)
+	req, addr, ref := c.ask(host, port)
+	if ref != nil {
+		return verdict{}, ref
 	}
-	req := policy.Request{
-		Identity: c.who.identity, Endpoint: c.origin.Endpoint, Client: c.origin.Client.Addr(), Time: time.Now(),
-		Verb: policy.Forward, Host: name, Port: port,
+	req.Verb = policy.Forward
+	decide := c.server.rules.Load().Policy.Decide
+	addrs, ref := c.addresses(ctx, req, addr, decide)
+	if ref != nil {
+		return verdict{request: req}, ref
 	}
-	p := c.server.rules.Load().Policy
-	if addr.IsValid() {
-		req.Host = addr.String()
-		return c.decideAddrs(p, req, []netip.Addr{addr})
+	v, ref := c.decideAddrs(req, addrs, decide)
+	if ref == nil && v.decision.Inspected && !c.server.inspects() {
+		return v, refuse(nil, reasonInspection, "rule %s grants an inspected session", v.decision.Rule)
 	}
-	if !p.MayResolve(req) {
-		return verdict{request: req}, denial(p.Decide(req))
-	}
-	addrs, err := c.server.opt.Upstream.Resolve(ctx, name)
-	if err != nil {
-		return verdict{request: req}, refuse(nil, dialFailure(err), "%v", err)
-	}
-	return c.decideAddrs(p, req, addrs)
+	return v, ref
 }
 
-func (c *session) decideAddrs(p *policy.Policy, req policy.Request, addrs []netip.Addr) (verdict, *refusal) {
-	v := verdict{request: req}
-	var last policy.Decision
+// ask begins a request about a host that the client wrote. addr is set where it
+// wrote an address.
+func (c *session) ask(host string, port uint16) (req policy.Request, addr netip.Addr, ref *refusal) {
+	addr, name, err := policy.CheckHost(host)
+	if err != nil {
+		return req, addr, refuse(nil, string(policy.ReasonTarget), "%v", err)
+	}
+	if addr.IsValid() {
+		name = addr.String()
+	}
+	return policy.Request{
+		Identity: c.who.identity, Endpoint: c.origin.Endpoint, Client: c.origin.Client.Addr(), Time: time.Now(),
+		Host: name, Port: port,
+	}, addr, nil
+}
+
+// addresses returns addr, or what the request's name resolves to.
+func (c *session) addresses(ctx context.Context, req policy.Request, addr netip.Addr, decide decider) ([]netip.Addr, *refusal) {
+	if addr.IsValid() {
+		return []netip.Addr{addr}, nil
+	}
+	if d := decide(req); d.Reason != policy.ReasonUnresolved {
+		return nil, denial(d)
+	}
+	addrs, err := c.server.opt.Upstream.Resolve(ctx, req.Host)
+	if err != nil {
+		return nil, refuse(nil, dialFailure(err), "%v", err)
+	}
+	return addrs, nil
+}
+
+type decider func(policy.Request) policy.Decision
+
+// decideAddrs decides about each address and keeps those that are allowed. If
+// any is to be inspected, only such are kept.
+func (c *session) decideAddrs(req policy.Request, addrs []netip.Addr, decide decider) (verdict, *refusal) {
+	denied, last, v := req, policy.Decision{}, verdict{}
 	for _, a := range addrs {
 		req.Addr, req.Own = a, c.server.own.has(a, req.Port)
-		d := p.Decide(req)
-		if !d.Allow {
-			last, v.request = d, req
-			continue
+		d := decide(req)
+		switch {
+		case !d.Allow:
+			denied, last = req, d
+		case len(v.addrs) == 0, d.Inspected && !v.decision.Inspected:
+			v = verdict{req, d, []netip.Addr{a}}
+		case d.Inspected == v.decision.Inspected:
+			v.addrs = append(v.addrs, a)
 		}
-		if d.Inspected {
-			return verdict{request: req}, refuse(nil, reasonInspection, "rule %s grants an inspected session", d.Rule)
-		}
-		if len(v.addrs) == 0 {
-			v.decision = d
-		}
-		v.addrs = append(v.addrs, a)
 	}
 	if len(v.addrs) == 0 {
-		return v, denial(last)
+		return verdict{request: denied}, denial(last)
 	}
-	v.request = req
-	v.request.Addr, v.request.Own = v.addrs[0], c.server.own.has(v.addrs[0], req.Port)
 	return v, nil
 }
 

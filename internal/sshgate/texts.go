@@ -88,15 +88,23 @@ func sentence(reason string) string {
 	case reasonMaxChannels, reasonChannelRate, reasonMaxForwards:
 		return "too many channels are open or being opened on this connection"
 	case reasonChannelType, reasonSubsystem, reasonRequestNotAllowed:
-		return "this gate does not offer that; it forwards to targets (ssh -J, -L, -D, -W)"
+		return "this gate does not offer that; it leads to targets (ssh -J GATE LOGIN@TARGET, or ssh LOGIN@TARGET@GATE)"
 	case reasonNoMoreSessions:
 		return "the client said that it would open no more sessions"
 	case reasonMalformed, "target_malformed":
 		return "the request can't be understood; name the target by address or host name and a port from 1 to 65535"
 	case reasonInspection:
-		return "sessions to this target must be inspected, and this version can't do that yet"
+		return "sessions to this target must be inspected, and this gate is not set up for that"
 	case "no_rule":
 		return "no rule allows this"
+	case "login":
+		return "this account at the target is not allowed; the command \"targets\" on the gate lists which are"
+	case "command":
+		return "this command is not allowed"
+	case "via":
+		return "this target may not be reached through that one"
+	case "inspected_elsewhere":
+		return "sessions to this target must be inspected; reach it through the gate, not through another target"
 	case "endpoint", "source", "identity_unknown":
 		return "access from here is not allowed"
 	case "hours":
@@ -119,6 +127,18 @@ func sentence(reason string) string {
 		return "the target can't be reached"
 	case "no_such_name":
 		return "the target's name can't be resolved"
+	case "not_ssh":
+		return "what answers at the target is no SSH server"
+	case "handshake":
+		return "the target and this gate could not agree on how to talk"
+	case "login_refused":
+		return "the target does not let this gate log in to that account"
+	case "host_key_unknown":
+		return "this gate does not know the target's host key, so it does not connect; an operator must add it"
+	case "host_key_changed":
+		return "the target shows another host key than the one this gate knows; it may not be the target, so nothing was sent"
+	case "host_key_revoked":
+		return "the target's host key has been revoked"
 	}
 	return "the connection can't be served"
 }
