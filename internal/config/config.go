@@ -79,7 +79,9 @@ type Login struct {
 // Recordings is the recordings: section.
 type Recordings struct {
 	Dir        string
-	Recipients []string
+	Recipients []string // age recipients, as written; empty = recordings are not sealed
+	Continue   bool     // on_failure: continue, whatever a rule says
+	MinFree    int64    // bytes; with less, no recording is begun
 }
 
 // Archive is the archive: section; without a Bucket nothing is archived.

@@ -225,13 +225,36 @@ func (p *policyFile) rule(v value) {
 		may("sockets", listOf(&r.Sockets, text)),
 		must("allow", listOf(&r.Allow, oneOf(policy.Shell, policy.Exec, policy.SFTPRead, policy.SFTPWrite, policy.Agent,
 			policy.X11, policy.Forward, policy.Listen, policy.Socket))),
+		may("commands", listOf(&r.Commands, text)),
+		may("env", listOf(&r.Env, text)),
+		may("recording", func(v value) { r.Recording = recording(v) }),
+		may("via", listOf(&r.Via, parsed(policy.ParseTarget))),
 	)
-	v.notEmpty("endpoints", noCondition)
-	v.notEmpty("sources", noCondition)
+	for _, name := range []string{"endpoints", "sources", "commands", "via"} {
+		v.notEmpty(name, noCondition)
+	}
 	if until.node != nil {
 		r.Until, _ = untilIn(until, zone)
 	}
 	p.spec.Rules = append(p.spec.Rules, r)
+}
+
+// recording reads how the sessions of a rule are recorded.
+func recording(v value) policy.Recording {
+	var r policy.Recording
+	v.mapping(
+		may("off", scalar(&r.Off, onOff)),
+		may("input", scalar(&r.Input, onOff)),
+		may("on_failure", scalar(&r.Continue, onFailure)),
+	)
+	return r
+}
+
+// onFailure reads what becomes of a session whose recording fails: whether it
+// goes on.
+func onFailure(v value) (bool, bool) {
+	word, ok := oneOf("terminate", "continue")(v)
+	return word == "continue", ok
 }
 
 const noCondition = "leave it out for no condition, or list what it should hold"

@@ -45,7 +45,11 @@ rules:
     until: 2027-03-31
     targets: ["10.0.0.0/16:22", "*.compute.internal:22"]
     logins: [hadoop, ec2-user]
+    commands: ["systemctl status *"]
+    env: [GIT_*, TZ]
+    recording: { input: true, on_failure: continue }
     allow: [shell, exec, sftp-read, sftp-write]
+  - { name: code, identities: [vendor], via: ["10.0.0.0/16:22"], targets: ["127.0.0.1:1024-65535"], allow: [forward] }
   - { name: web-uis, identities: [vendor], targets: ["10.0.0.0/16:8088,9000-9010"], allow: [forward] }
   - { name: metastore, identities: [vendor], listen: ["0.0.0.0:7000"], connect_from: ["10.0.0.0/16"], allow: [listen] }
   - { name: docker, identities: [alice], sockets: [/run/docker.sock], allow: [socket] }
@@ -87,6 +91,21 @@ func TestAPolicyFileDecidesAsItReads(t *testing.T) {
 		Host: "10.0.3.4", Port: 9005, Addr: netip.MustParseAddr("10.0.3.4")})
 	if !d.Allow || d.Rule != "web-uis" {
 		t.Errorf("forward: %+v", d)
+	}
+	exec := policy.Request{Identity: "vendor", Endpoint: "vpce-0a1b2c3d4e5f60718", Client: client, Time: monday, Verb: policy.Exec,
+		Host: "10.0.3.4", Port: 22, Login: "hadoop", Command: "systemctl status sshd"}
+	want := policy.Decision{Allow: true, Rule: "cluster-shell", Env: []string{"GIT_*", "TZ"}, Recording: policy.Recording{Input: true, Continue: true}}
+	if d := p.Decide(exec); !reflect.DeepEqual(d, want) {
+		t.Errorf("exec: %+v, want %+v", d, want)
+	}
+	exec.Command = "id"
+	if d := p.Decide(exec); d.Reason != policy.ReasonCommand {
+		t.Errorf("exec of another command: %+v", d)
+	}
+	nested := policy.Request{Identity: "vendor", Client: client, Time: monday, Verb: policy.Forward, Host: "127.0.0.1", Port: 8080,
+		Via: policy.Via{Host: "10.0.3.4", Port: 22}}
+	if d := p.Decide(nested); d.Rule != "code" {
+		t.Errorf("forward out of a session: %+v", d)
 	}
 	if p.Policy.Version() != p.Version || !regexp.MustCompile(`^sha256:[0-9a-f]{16}$`).MatchString(p.Version) {
 		t.Errorf("versions %q and %q", p.Version, p.Policy.Version())

@@ -84,7 +84,7 @@ func defaults() *Config {
 		Sessions:   Sessions{MaxChannels: 128},
 		Login:      Login{UserCA: state + "user_ca", CertificateLifetime: 5 * time.Minute, KnownHosts: []string{"/etc/postern/known_hosts"}},
 		SigningKey: state + "audit_key",
-		Recordings: Recordings{Dir: state + "recordings"},
+		Recordings: Recordings{Dir: state + "recordings", MinFree: 512 << 20},
 		Archive:    Archive{RetentionDays: 365},
 		Health:     Health{Listen: ":8022"},
 		Metrics:    Metrics{Listen: "127.0.0.1:9722"},
@@ -151,7 +151,7 @@ func (c *Config) ssh(v value) {
 	s := &c.SSH
 	v.mapping(
 		may("host_keys", listOf(&s.HostKeys, file)),
-		later("host_ca", scalar(&s.HostCA, file)),
+		may("host_ca", scalar(&s.HostCA, file)),
 		may("algorithms", scalar(&s.Algorithms, oneOf("modern", "post-quantum", "compatible"))),
 		may("login_grace_time", scalar(&s.LoginGraceTime, duration(time.Second, 10*time.Minute))),
 		may("client_alive_interval", scalar(&s.ClientAliveInterval, aliveInterval)),
@@ -189,10 +189,10 @@ func (c *Config) limits(v value) {
 func (c *Config) upstream(v value) {
 	l := &c.Login
 	v.mapping(
-		later("user_ca", scalar(&l.UserCA, file)),
-		later("certificate_lifetime", scalar(&l.CertificateLifetime, duration(30*time.Second, 24*time.Hour))),
-		later("private_key", scalar(&l.PrivateKey, orNothing(file))),
-		later("known_hosts", listOf(&l.KnownHosts, file)),
+		may("user_ca", scalar(&l.UserCA, file)),
+		may("certificate_lifetime", scalar(&l.CertificateLifetime, duration(30*time.Second, 24*time.Hour))),
+		may("private_key", scalar(&l.PrivateKey, orNothing(file))),
+		may("known_hosts", listOf(&l.KnownHosts, file)),
 		may("dial_timeout", scalar(&c.Upstream.DialTimeout, duration(10*time.Millisecond, 5*time.Minute))),
 	)
 }
@@ -206,9 +206,12 @@ func (c *Config) audit(v value) {
 }
 
 func (c *Config) recordings(v value) {
+	r := &c.Recordings
 	v.mapping(
-		later("dir", scalar(&c.Recordings.Dir, place)),
-		later("recipients", listOf(&c.Recordings.Recipients, form(`age1[0-9a-z]{10,1000}`, "an age recipient (age1...)"))),
+		may("dir", scalar(&r.Dir, place)),
+		may("recipients", listOf(&r.Recipients, form(`age1[0-9a-z]{10,}`, "an age recipient (age1...)"))),
+		may("on_failure", scalar(&r.Continue, onFailure)),
+		may("min_free", scalar(&r.MinFree, signedSize)),
 	)
 }
 

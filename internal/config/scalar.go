@@ -222,6 +222,12 @@ func size(v value) (uint64, bool) {
 	return n << shift, true
 }
 
+// signedSize is size for those who count in int64, which holds every size.
+func signedSize(v value) (int64, bool) {
+	n, ok := size(v)
+	return int64(n), ok
+}
+
 // prefix reads a CIDR, or an address, which stands for itself alone.
 func prefix(v value) (netip.Prefix, bool) {
 	s, ok := v.word()
