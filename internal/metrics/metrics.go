@@ -58,6 +58,8 @@ type Metrics struct {
 	upstreamDial *prometheus.HistogramVec
 	firstByte    *prometheus.HistogramVec
 	auditAppend  prometheus.Histogram
+
+	inspection inspection
 }
 
 // New returns the series, with the Go runtime's and the process's, in a
@@ -98,6 +100,7 @@ func (m *Metrics) register(f factory) {
 	m.upstreamDial = f.histograms("upstream_dial_seconds", "Connecting to a target, by outcome.", fastBuckets, "result")
 	m.firstByte = f.histograms("first_byte_seconds", "From a channel's open to the target's first byte.", fastBuckets, "type")
 	m.auditAppend = f.histogram("audit_append_seconds", "Making a group of events durable.", diskBuckets)
+	m.inspection.register(f)
 }
 
 // SetEndpoints says which values the label endpoint may take: the configured

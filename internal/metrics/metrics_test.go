@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -80,6 +81,16 @@ func aDay(m *Metrics) {
 	m.UpstreamDial(ResultOK, 2*time.Millisecond, "s-1")
 	m.UpstreamDial("refused", time.Millisecond, "s-2")
 	m.FirstByte("direct-tcpip", 40*time.Millisecond, "s-1")
+	m.TargetLogin(ResultOK, 30*time.Millisecond, "s-1")
+	m.TargetLogin("login_refused", 20*time.Millisecond, "s-2")
+	m.Inspected(4 * time.Microsecond)
+	m.Inspected(2 * time.Second)
+	m.RecordingBytes(18_211)
+	m.RecordingBytes(-1)
+	m.RecordingFailed()
+	m.FileOperation("sftp", "get", ResultOK)
+	m.FileOperation("sftp", "put", ResultDenied)
+	m.FileOperation("scp", "put", ResultFailed)
 	m.AuditAppended(800*time.Microsecond, []string{"ssh.conn.open", "auth.success"}, nil)
 	m.AuditAppended(5*time.Second, []string{"forward.open"}, errors.New("disk full"))
 	alice.Add(ToTarget, 1000)
@@ -154,13 +165,14 @@ func TestExemplarsCarryTheSessionID(t *testing.T) {
 	m.Handshake(30*time.Millisecond, "s-1")
 	m.UpstreamDial(ResultOK, time.Millisecond, "s-2")
 	m.FirstByte("session", time.Millisecond, "s-3")
+	m.TargetLogin(ResultOK, time.Millisecond, "s-5")
 	s := m.OpenSession("s-4", "alice", "")
 	s.RTT(time.Millisecond)
 	s.Close()
 	got := scrape(t, m, true)
 	for name, id := range map[string]string{
 		"postern_handshake_seconds": "s-1", "postern_upstream_dial_seconds": "s-2", "postern_first_byte_seconds": "s-3",
-		"postern_session_rtt_seconds": "s-4", "postern_session_duration_seconds": "s-4",
+		"postern_target_login_seconds": "s-5", "postern_session_rtt_seconds": "s-4", "postern_session_duration_seconds": "s-4",
 	} {
 		if !strings.Contains(series(got, name+"_bucket"), `# {session="`+id+`"}`) {
 			t.Errorf("no exemplar %s in\n%s", id, series(got, name))
@@ -186,8 +198,22 @@ func TestLabelsNeverComeFromAClient(t *testing.T) {
 	m.ChannelOpened("evil@example.com")
 	m.FirstByte("evil@example.com", time.Second, "")
 	m.Auth("evil", ResultOK)
+	m.FileOperation("evil", "evil", "evil")
 	if got := scrape(t, m, false); strings.Contains(got, "evil") {
 		t.Error(series(got, "postern_"))
+	}
+}
+
+func TestTheFirstPieceAndEverySixtyFourthAfterItAreTimed(t *testing.T) {
+	var s Sampler
+	var picked []int
+	for i := range 130 {
+		if s.Pick() {
+			picked = append(picked, i)
+		}
+	}
+	if !slices.Equal(picked, []int{0, 64, 128}) {
+		t.Errorf("picked %v", picked)
 	}
 }
 
