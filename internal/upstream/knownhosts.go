@@ -83,6 +83,9 @@ func (k *KnownHosts) parseLine(where string, line []byte) error {
 	if err != nil {
 		return err
 	}
+	if strings.HasPrefix(names[0], "@") {
+		return errMarker
+	}
 	if _, ok := key.(*ssh.Certificate); ok {
 		return errors.New("a certificate is no entry: list its CA as @cert-authority")
 	}
