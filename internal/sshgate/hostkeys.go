@@ -7,17 +7,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
-
-	"postern/internal/durable"
 )
 
 // LoadHostKeys returns the host keys at paths. A key that is missing is made,
@@ -40,18 +35,7 @@ func LoadHostKeys(paths []string) ([]ssh.Signer, error) {
 }
 
 func loadHostKey(path string) (ssh.Signer, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		data, err = makeHostKey(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	signer, err := ssh.ParsePrivateKey(data)
-	if err != nil {
-		return nil, err
-	}
-	return sha2Only(signer)
+	return loadOrMake(path, func() (crypto.Signer, error) { return generateHostKey(filepath.Base(path)) })
 }
 
 // sha2Only keeps an RSA key from ever signing with SHA-1.
@@ -64,29 +48,6 @@ func sha2Only(signer ssh.Signer) (ssh.Signer, error) {
 		return nil, errors.New("the RSA key can't choose its signature algorithm")
 	}
 	return ssh.NewSignerWithAlgorithms(as, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256})
-}
-
-func makeHostKey(path string) ([]byte, error) {
-	key, err := generateHostKey(filepath.Base(path))
-	if err != nil {
-		return nil, err
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		return nil, err
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		return nil, err
-	}
-	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	data := pem.EncodeToMemory(block)
-	if err := durable.WriteFile(path, data, 0o600); err != nil {
-		return nil, err
-	}
-	return data, durable.WriteFile(path+".pub", ssh.MarshalAuthorizedKey(signer.PublicKey()), 0o644)
 }
 
 func generateHostKey(name string) (crypto.Signer, error) {
