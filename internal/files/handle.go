@@ -1,0 +1,90 @@
+package files
+
+import (
+	"math"
+	"time"
+)
+
+// file is a handle that the target gave out: an open file or directory.
+type file struct {
+	op     Operation
+	handle string
+	in     ordered // what the client reads
+	out    ordered // what the client writes
+	end    uint64  // lowest offset at which the target said that the file ends
+	listed bool    // a directory's names have all been sent
+	writes int     // WRITEs that are not answered
+	mixed  bool    // the file may hold more than what is written here: opened without truncation, appended to, copied into
+	cut    bool    // the stream ended before the handle was closed
+}
+
+func newFile(about *Operation, handle string, flags uint32, early *window) *file {
+	return &file{
+		op:     *about,
+		handle: handle,
+		in:     ordered{window: early},
+		out:    ordered{window: early},
+		end:    math.MaxUint64,
+		mixed:  flags&(fxfTrunc|fxfExcl) == 0 || flags&fxfAppend != 0,
+	}
+}
+
+// result is the operation as it stands, without a handle to wait for any more.
+func (f *file) result() Operation {
+	o := f.op
+	switch {
+	case o.Action == List:
+		o.Partial = !f.listed
+	case o.Action == Get || o.Action == Update && o.BytesWritten == 0:
+		whole := f.wholeIn()
+		o.SHA256, o.Partial = f.in.hex(whole), !whole
+	default:
+		whole := f.wholeOut()
+		o.SHA256, o.Partial = f.out.hex(whole), !whole
+	}
+	o.Partial = o.Partial || f.cut || o.Failed
+	f.in.stop()
+	f.out.stop()
+	return o
+}
+
+func (f *file) wholeIn() bool {
+	at := f.in.next
+	return f.in.whole() && (at == f.end || f.op.Size >= 0 && at == uint64(f.op.Size))
+}
+
+func (f *file) wholeOut() bool { return f.out.whole() && !f.mixed && f.writes == 0 }
+
+// whole says that nothing came twice, nor is missing before what came.
+func (o *ordered) whole() bool { return !o.broken && len(o.pieces) == 0 }
+
+// resized notes that the client set the file's size: what was written is whole
+// only if it ends there.
+func (f *file) resized(size uint64) {
+	if size != f.out.next {
+		f.mixed = true
+	}
+}
+
+// request is what the target has not answered yet.
+type request struct {
+	kind   byte
+	flags  uint32     // OPEN
+	names  bool       // it names a handle
+	file   *file      // whose handle that is; nil if nobody gave it out
+	offset uint64     // READ
+	about  *Operation // of requests that are an operation, or open one; STAT and LSTAT: only the path
+}
+
+// held is how many bytes of paths r keeps.
+func (r request) held() int {
+	if r.about == nil {
+		return 0
+	}
+	return len(r.about.Path) + len(r.about.To)
+}
+
+// operation is one that begins with the packet being read.
+func operation(action, path, to, command string) *Operation {
+	return &Operation{Action: action, Path: path, To: to, Size: -1, Command: command, Start: time.Now()}
+}
