@@ -80,6 +80,52 @@ func TestTheIdentityIsTheKeysOwner(t *testing.T) {
 	}
 }
 
+// Where the user name is the account at a target, the key alone says who it is.
+func TestAKeyOrCertificateIsFoundWithoutAUserName(t *testing.T) {
+	p := who(t)
+	for _, c := range []struct {
+		story    string
+		blob     string
+		client   netip.Addr
+		now      time.Time
+		identity string
+		reason   Reason
+	}{
+		{"a key", "global", anyClient, anyTime, "vendor", ""},
+		{"a key from elsewhere", "account", netip.MustParseAddr("10.21.0.1"), anyTime, "", ReasonKeySource},
+		{"a key at its end", "account", anyClient, anyTime.Add(time.Hour), "", ReasonKeyExpired},
+		{"an unknown key", "stolen", anyClient, anyTime, "", ReasonKeyUnknown},
+	} {
+		id, key, reason := p.KeyOf([]byte(c.blob), c.client, c.now)
+		if id.Name != c.identity || reason != c.reason || (reason == "") != (string(key.Blob) == c.blob) {
+			t.Errorf("%s: %q with key %q, reason %q", c.story, id.Name, key.Blob, reason)
+		}
+	}
+	for _, c := range []struct {
+		story      string
+		ca         string
+		principals []string
+		identity   string
+		reason     Reason
+	}{
+		{"its principal", "ca1", []string{"alice"}, "alice", ""},
+		{"of two that match, the first of the policy", "ca1", []string{"ops"}, "ops-read", ""},
+		{"of two principals, the first of the policy", "ca2", []string{"ops", "alice"}, "alice", ""},
+		{"no principals", "ca1", nil, "", ReasonKeyUnknown},
+		{"an unknown CA", "evil", []string{"alice"}, "", ReasonKeyUnknown},
+	} {
+		if id, reason := p.CertificateOf([]byte(c.ca), c.principals); id.Name != c.identity || reason != c.reason {
+			t.Errorf("%s: %q, reason %q", c.story, id.Name, reason)
+		}
+	}
+	if _, _, reason := (*Policy)(nil).KeyOf([]byte("global"), anyClient, anyTime); reason != ReasonKeyUnknown {
+		t.Errorf("no policy: %q", reason)
+	}
+	if _, reason := (*Policy)(nil).CertificateOf([]byte("ca1"), []string{"alice"}); reason != ReasonKeyUnknown {
+		t.Errorf("no policy: %q", reason)
+	}
+}
+
 func TestACertificateStandsForAPrincipalOfItsAuthority(t *testing.T) {
 	p := who(t)
 	for _, c := range []struct {
@@ -160,7 +206,8 @@ func TestAFreezeIsACopy(t *testing.T) {
 
 // A caller that changes what it was given, or what it gave, changes no policy.
 func TestAPolicyDoesNotChange(t *testing.T) {
-	spec := parseSpec(t, "identity vendor ec2-user\nr: for vendor via vpce-0abc from 10.20.0.0/16 allow forward listen to 10.0.0.0/16:80 listen 0.0.0.0:7000 connect-from 10.0.0.0/16\n")
+	spec := parseSpec(t, "identity vendor ec2-user\nr: for vendor via vpce-0abc from 10.20.0.0/16 allow forward listen to 10.0.0.0/16:80 listen 0.0.0.0:7000 connect-from 10.0.0.0/16\n"+
+		"cmd: for vendor allow exec to 10.0.0.0/16:22 as hadoop commands \"uptime\" env TZ\nout: for vendor allow forward out-of 10.0.0.0/16:22 to 127.0.0.1:8080\n")
 	p, err := New(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +223,28 @@ func TestAPolicyDoesNotChange(t *testing.T) {
 	d.ConnectFrom[0], d.Ports[0] = anywhere, everyPort
 	granted := p.Grants("vendor", "vpce-0abc", anyClient, anyTime)
 	granted[0].Sources[0], granted[0].Allow[0] = anywhere, Shell
+
+	shell := parseRequest(t, "vendor exec hadoop@10.0.3.4:22 \"uptime\"")
+	nested := parseRequest(t, "vendor forward 127.0.0.1:8080 out-of 10.0.3.4:22")
+	p.Decide(shell).Env[0] = "*"
+	for _, r := range p.Grants("vendor", "", anyClient, anyTime) {
+		if r.Name == "cmd" {
+			r.Commands[0], r.Env[0] = "*", "*"
+		}
+		if r.Name == "out" {
+			r.Via[0] = mustTarget(t, "0.0.0.0/0:*")
+		}
+	}
+	spec.Rules[1].Commands[0], spec.Rules[1].Env[0], spec.Rules[2].Via[0] = "*", "*", mustTarget(t, "0.0.0.0/0:*")
+	if got := answer(p.Decide(shell)); got != "allow rule=cmd env=TZ" {
+		t.Errorf("exec: %s", got)
+	}
+	if shell.Command = "id"; p.Decide(shell).Allow {
+		t.Error("another command is allowed")
+	}
+	if nested.Via.Addr = netip.MustParseAddr("10.1.0.1"); p.Decide(nested).Allow {
+		t.Error("a forward out of another session is allowed")
+	}
 
 	if got := answer(p.Decide(bind)); got != "allow rule=r ports=7000 connect-from=10.0.0.0/16" {
 		t.Errorf("listen: %s", got)

@@ -242,15 +242,20 @@ frozen cut
 	}
 }
 
-// FuzzDecide: a policy that allows one network and one name allows no address
-// outside of them however the host is written, an unknown identity and an
+// FuzzDecide: a policy that allows one network, one name and some commands
+// allows no address outside of them however the host is written, no other
+// command, and out of a session nothing but one port of its target's loopback; an unknown identity and an
 // empty policy allow nothing, and Explain and MayResolve agree with Decide.
 func FuzzDecide(f *testing.F) {
 	spec := Spec{
 		Identities: []Identity{{Name: "vendor", Keys: []Key{{Blob: []byte("vendor")}}}},
 		Rules: []Rule{{
 			Name: "net", Identities: []string{"vendor"}, Allow: []Verb{Forward, Exec}, Logins: []string{"hadoop"},
-			Targets: []Target{mustTarget(f, "10.0.0.0/16:22,80"), mustTarget(f, "*.internal:80"), mustTarget(f, "0.0.0.0/0:81")},
+			Targets:  []Target{mustTarget(f, "10.0.0.0/16:22,80"), mustTarget(f, "*.internal:80"), mustTarget(f, "0.0.0.0/0:81")},
+			Commands: []string{"cat *.log", "uptime"},
+		}, {
+			Name: "out", Identities: []string{"vendor"}, Allow: []Verb{Forward},
+			Via: []Target{mustTarget(f, "10.0.0.0/16:22")}, Targets: []Target{mustTarget(f, "127.0.0.1:8080")},
 		}},
 	}
 	p, err := New(spec)
@@ -260,20 +265,28 @@ func FuzzDecide(f *testing.F) {
 	empty, _ := New(Spec{})
 	for _, host := range []string{"10.0.3.4", "node.internal", "127.0.0.1", "0x7f000001", "::ffff:10.0.3.4", "0.0.0.0", "/run/x"} {
 		for i := range allVerbs {
-			f.Add("vendor", uint8(i), host, uint16(80), []byte{10, 0, 3, 4}, false, "hadoop")
+			f.Add("vendor", uint8(i), host, uint16(80), []byte{10, 0, 3, 4}, false, "hadoop", "cat a.log", "", uint16(0))
+			f.Add("vendor", uint8(i), host, uint16(8080), []byte{}, false, "hadoop", "uptime\n", "10.0.3.4", uint16(22))
 		}
 	}
-	f.Add("vendor", uint8(6), "node.internal", uint16(81), []byte{169, 254, 169, 254}, true, "")
-	f.Fuzz(func(t *testing.T, identity string, verb uint8, host string, port uint16, addr []byte, own bool, login string) {
-		r := Request{Identity: identity, Client: anyClient, Time: anyTime, Verb: allVerbs[int(verb)%len(allVerbs)], Host: host, Port: port, Own: own, Login: login}
+	f.Add("vendor", uint8(6), "node.internal", uint16(81), []byte{169, 254, 169, 254}, true, "", "", "", uint16(0))
+	f.Fuzz(func(t *testing.T, identity string, verb uint8, host string, port uint16, addr []byte, own bool, login, command, via string, viaPort uint16) {
+		r := Request{Identity: identity, Client: anyClient, Time: anyTime, Verb: allVerbs[int(verb)%len(allVerbs)], Host: host, Port: port, Own: own,
+			Login: login, Command: command, Via: Via{Host: via, Port: viaPort}}
 		r.Addr, _ = netip.AddrFromSlice(addr)
 		d := p.Decide(r)
 		checkExplainAgrees(t, p, r, d)
 		if d.Allow != (d.Reason == "") || d.Allow != (d.Rule != "") {
 			t.Fatalf("%+v: %+v says two things", r, d)
 		}
-		if d.Allow {
+		nested := r.Via != (Via{})
+		switch {
+		case d.Allow && nested:
+			checkNestedAllowed(t, r, d)
+		case d.Allow:
 			checkAllowed(t, r)
+		case nested && p.MayResolve(r):
+			t.Fatalf("%+v: what the target resolves is to be resolved", r)
 		}
 		if p.MayResolve(r) && r.Addr.IsValid() {
 			t.Fatalf("%+v: to be resolved again", r)
@@ -303,8 +316,32 @@ func checkAllowed(t *testing.T, r Request) {
 	if r.Own || addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsUnspecified() || addr.IsMulticast() {
 		t.Fatalf("%+v is allowed at a special address", r)
 	}
-	if r.Verb == Exec && r.Login != "hadoop" {
+	if r.Verb != Exec {
+		return
+	}
+	if r.Login != "hadoop" {
 		t.Fatalf("%+v is allowed with another login", r)
+	}
+	listed := r.Command == "uptime" || strings.HasPrefix(r.Command, "cat ") && strings.HasSuffix(r.Command, ".log")
+	if !listed || strings.ContainsAny(r.Command, "\n\r\x00") {
+		t.Fatalf("%+v is allowed with another command", r)
+	}
+}
+
+// checkNestedAllowed holds what was allowed out of a session to what the rules
+// say of it. Port 22 is inspected from the gate, as are 80 and 81.
+func checkNestedAllowed(t *testing.T, r Request, d Decision) {
+	t.Helper()
+	loopback := strings.EqualFold(r.Host, "localhost")
+	if addr, err := netip.ParseAddr(r.Host); err == nil {
+		loopback = addr.Unmap() == netip.MustParseAddr("127.0.0.1")
+	}
+	from, err := netip.ParseAddr(r.Via.Host)
+	if err != nil || !netip.MustParsePrefix("10.0.0.0/16").Contains(from.Unmap()) || r.Via.Port != 22 {
+		t.Fatalf("%+v is allowed out of another session", r)
+	}
+	if r.Identity != "vendor" || r.Verb != Forward || !loopback || r.Port != 8080 || d.Rule != "out" || d.Inspected {
+		t.Fatalf("%+v is allowed: %+v", r, d)
 	}
 }
 

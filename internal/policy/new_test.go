@@ -37,6 +37,8 @@ fwd: for vendor allow forward to 10.0.0.0/16:80
 sh: for vendor alice via vpce-0abc from 10.20.0.0/16 during mon-fri 08:00-18:00 UTC allow shell exec to 10.0.0.0/16:22 as hadoop
 rev: for vendor allow listen listen 0.0.0.0:7000 connect-from 10.0.0.0/16
 sock: for vendor allow socket sockets /run/x.sock
+cmd: for vendor allow exec to 10.0.0.0/16:22 as hadoop commands "uptime" env TZ recording input
+out: for vendor allow forward out-of 10.0.0.0/16:22 to 127.0.0.1:1024-65535
 frozen alice
 `)
 	s.Authorities = []Authority{{Name: "corp", Keys: [][]byte{[]byte("ca")}}}
@@ -115,6 +117,26 @@ func TestASpecThatDoesNotMeanWhatItSaysIsRefused(t *testing.T) {
 		{`rules[3].sockets: rule "sock" allows what needs sockets and names none`, func(s *Spec) { s.Rules[3].Sockets = nil }},
 		{`rules[0].sockets: rule "fwd" has sockets and does not allow socket`, func(s *Spec) { s.Rules[0].Sockets = []string{"/x"} }},
 		{`rules[3].sockets[0]: "run/x.sock" is not an absolute path`, func(s *Spec) { s.Rules[3].Sockets[0] = "run/x.sock" }},
+		{`rules[1].commands: rule "sh" has commands and does not allow exec`, func(s *Spec) {
+			s.Rules[1].Allow, s.Rules[1].Commands = []Verb{Shell}, []string{"uptime"}
+		}},
+		{"rules[4].commands[1]: the command is empty", func(s *Spec) { s.Rules[4].Commands = []string{"uptime", ""} }},
+		{`rules[4].commands[0]: command "a\nb": a line with a newline`, func(s *Spec) { s.Rules[4].Commands[0] = "a\nb" }},
+		{`rules[4].commands[0]: command "\x00": a line with a newline`, func(s *Spec) { s.Rules[4].Commands[0] = "\x00" }},
+		{`rules[4].commands[1]: command "uptime" stands twice`, func(s *Spec) { s.Rules[4].Commands = []string{"uptime", "uptime"} }},
+		{`rules[0].env: rule "fwd" has env and does not allow shell`, func(s *Spec) { s.Rules[0].Env = []string{"TZ"} }},
+		{`rules[4].env[0]: environment variable "*": write a name`, func(s *Spec) { s.Rules[4].Env[0] = "*" }},
+		{`rules[4].env[0]: environment variable "": write a name`, func(s *Spec) { s.Rules[4].Env[0] = "" }},
+		{`rules[4].env[0]: environment variable "1A": only letters`, func(s *Spec) { s.Rules[4].Env[0] = "1A" }},
+		{`rules[4].env[0]: environment variable "A=B": only letters`, func(s *Spec) { s.Rules[4].Env[0] = "A=B" }},
+		{`rules[4].env[1]: environment variable "TZ" stands twice`, func(s *Spec) { s.Rules[4].Env = []string{"TZ", "TZ"} }},
+		{`rules[2].recording: rule "rev" has recording and does not allow shell`, func(s *Spec) { s.Rules[2].Recording.Off = true }},
+		{`rules[4].recording: rule "cmd" does not record, so input`, func(s *Spec) { s.Rules[4].Recording.Off = true }},
+		{`rules[5].via: rule "out" has via and allows other than forward`, func(s *Spec) {
+			s.Rules[5].Allow, s.Rules[5].Logins = []Verb{Forward, Shell}, []string{"hadoop"}
+		}},
+		{`rules[2].via: rule "rev" has via and allows other than forward`, func(s *Spec) { s.Rules[2].Via = s.Rules[5].Via }},
+		{"rules[5].via[0]: : is not a target", func(s *Spec) { s.Rules[5].Via[0] = Target{} }},
 		{`frozen[0]: identity "mallory" is unknown`, func(s *Spec) { s.Frozen[0] = "mallory" }},
 	} {
 		s := sound(t)

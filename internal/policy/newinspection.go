@@ -48,17 +48,6 @@ func (c *checker) envName(path, glob string, before []string) {
 	}
 }
 
-// isEnvName reports whether name is one by IEEE Std 1003.1, 3.216, with small
-// letters too, since such names are in use.
-func isEnvName(name string) bool {
-	if name == "" || '0' <= name[0] && name[0] <= '9' {
-		return false
-	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	})
-}
-
 func (c *checker) recording(path string, r *Rule, inspected bool) {
 	switch {
 	case r.Recording != Recording{} && !inspected:

@@ -146,16 +146,38 @@ func answer(d Decision) string {
 	if d.Inspected {
 		s += " inspected"
 	}
+	if len(d.Env) > 0 {
+		s += " env=" + strings.Join(d.Env, ",")
+	}
+	if words := d.Recording.words(); len(words) > 0 {
+		s += " recording=" + strings.Join(words, ",")
+	}
 	if d.Ports != nil {
 		s += " ports=" + joinStrings(d.Ports, ",") + " connect-from=" + joinStrings(d.ConnectFrom, ",")
 	}
 	return s
 }
 
-// parseRequest reads ID[@ENDPOINT] [from ADDR] [at TIME] VERB [LOGIN@]HOST:PORT[=ADDR] [own].
+// storyWords splits a line at its spaces, those in Go's quotes left out.
+func storyWords(t *testing.T, line string) []string {
+	t.Helper()
+	var words []string
+	for line = strings.TrimSpace(line); line != ""; line = strings.TrimLeft(line, " ") {
+		word, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			word, _, _ = strings.Cut(line, " ")
+		}
+		words = append(words, word)
+		line = line[len(word):]
+	}
+	return words
+}
+
+// parseRequest reads ID[@ENDPOINT] [from ADDR] [at TIME] VERB
+// [LOGIN@]HOST:PORT[=ADDR] [own] ["COMMAND"] [out-of HOST:PORT[=ADDR]].
 func parseRequest(t *testing.T, s string) Request {
 	t.Helper()
-	words := strings.Fields(s)
+	words := storyWords(t, s)
 	r := Request{Client: netip.MustParseAddr("10.20.1.5"), Time: parseTime(t, "2026-11-24T10:00Z")}
 	r.Identity, r.Endpoint, _ = strings.Cut(words[0], "@")
 	words = words[1:]
@@ -166,16 +188,32 @@ func parseRequest(t *testing.T, s string) Request {
 		}
 		r.Time = parseTime(t, words[1])
 	}
-	if len(words) > 2 && words[2] == "own" {
-		r.Own = true
-		words = words[:2]
-	}
-	if len(words) != 2 {
+	if len(words) < 2 {
 		t.Fatalf("request %q", s)
 	}
 	r.Verb = Verb(words[0])
 	setTarget(t, &r, words[1])
+	for words = words[2:]; len(words) > 0; words = words[1:] {
+		switch command, err := strconv.Unquote(words[0]); {
+		case err == nil:
+			r.Command = command
+		case words[0] == "own":
+			r.Own = true
+		case words[0] == "out-of" && len(words) == 2:
+			r.Via = parseVia(t, words[1])
+			words = words[1:]
+		default:
+			t.Fatalf("request %q", s)
+		}
+	}
 	return r
+}
+
+func parseVia(t *testing.T, s string) Via {
+	t.Helper()
+	r := Request{Verb: Forward}
+	setTarget(t, &r, s)
+	return Via{Host: r.Host, Port: r.Port, Addr: r.Addr}
 }
 
 func setTarget(t *testing.T, r *Request, s string) {
@@ -215,7 +253,7 @@ func parseSpec(t *testing.T, text string) Spec {
 	t.Helper()
 	s := Spec{Version: "sha256:story"}
 	for line := range storyLines(text) {
-		words := strings.Fields(line)
+		words := storyWords(t, line)
 		switch words[0] {
 		case "identity":
 			s.Identities = append(s.Identities, Identity{Name: words[1], Users: words[2:], Keys: []Key{{Blob: []byte(words[1])}}})
@@ -239,7 +277,7 @@ func parseRule(t *testing.T, words []string) Rule {
 	lists := map[string][]string{}
 	for _, w := range words[1:] {
 		switch w {
-		case "for", "via", "from", "during", "until", "allow", "to", "as", "listen", "connect-from", "sockets":
+		case "for", "via", "from", "during", "until", "allow", "to", "as", "listen", "connect-from", "sockets", "out-of", "commands", "env", "recording":
 			// After allow, the first listen is the verb, which a rule with binds has.
 			if w != "listen" || keyword != "allow" || slices.Contains(lists["allow"], w) {
 				keyword = w
@@ -256,6 +294,14 @@ func parseRule(t *testing.T, words []string) Rule {
 
 func fillRule(r *Rule, lists map[string][]string) (err error) {
 	r.Identities, r.Endpoints, r.Logins, r.Sockets = lists["for"], lists["via"], lists["as"], lists["sockets"]
+	r.Env = lists["env"]
+	r.Recording = parseRecording(lists["recording"])
+	if r.Commands, err = each(lists["commands"], strconv.Unquote); err != nil {
+		return err
+	}
+	if r.Via, err = each(lists["out-of"], ParseTarget); err != nil {
+		return err
+	}
 	for _, v := range lists["allow"] {
 		r.Allow = append(r.Allow, Verb(v))
 	}
@@ -280,6 +326,11 @@ func fillRule(r *Rule, lists map[string][]string) (err error) {
 		r.Hours, err = parseHours(w)
 	}
 	return err
+}
+
+// parseRecording reads what Recording.words writes.
+func parseRecording(words []string) Recording {
+	return Recording{Off: slices.Contains(words, "off"), Input: slices.Contains(words, "input"), Continue: slices.Contains(words, "continue")}
 }
 
 // parseHours reads what Hours.String writes.
