@@ -133,7 +133,7 @@ func (s *SFTP) handle(r request, f *fields) error {
 		return errHandle
 	}
 	opened := newFile(r.about, name, r.flags, &s.early)
-	if r.about.Path == s.sized.path && r.about.Path != "" && r.flags&fxfTrunc == 0 {
+	if r.about.Action == Get && r.about.Path == s.sized.path {
 		opened.op.Size = s.sized.size
 	}
 	s.paths += len(opened.op.Path)
@@ -259,7 +259,15 @@ func (s *SFTP) statusOther(r request, code uint32) error {
 	}
 	if code != fxOK {
 		r.about.fail(statusName(code), code, r.about.Command)
+		r.notResized()
 	}
 	s.end(*r.about)
 	return nil
+}
+
+// notResized notes that the target did not set a size after all.
+func (r request) notResized() {
+	if r.kind == fxpFsetstat && r.file != nil && r.flags&attrSize != 0 {
+		r.file.mixed = true
+	}
 }

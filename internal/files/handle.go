@@ -14,19 +14,24 @@ type file struct {
 	end    uint64  // lowest offset at which the target said that the file ends
 	listed bool    // a directory's names have all been sent
 	writes int     // WRITEs that are not answered
-	mixed  bool    // the file may hold more than what is written here: opened without truncation, appended to, copied into
+	tail   uint64  // how long the file may be beside what is written: 0 when truncated, no bound when not
+	mixed  bool    // the file holds what was not seen here: appended to, copied into, cut
 	cut    bool    // the stream ended before the handle was closed
 }
 
 func newFile(about *Operation, handle string, flags uint32, early *window) *file {
-	return &file{
+	f := &file{
 		op:     *about,
 		handle: handle,
 		in:     ordered{window: early},
 		out:    ordered{window: early},
 		end:    math.MaxUint64,
-		mixed:  flags&(fxfTrunc|fxfExcl) == 0 || flags&fxfAppend != 0,
+		mixed:  flags&fxfAppend != 0,
 	}
+	if flags&(fxfTrunc|fxfExcl) == 0 {
+		f.tail = math.MaxUint64
+	}
+	return f
 }
 
 // result is the operation as it stands, without a handle to wait for any more.
@@ -53,23 +58,24 @@ func (f *file) wholeIn() bool {
 	return f.in.whole() && (at == f.end || f.op.Size >= 0 && at == uint64(f.op.Size))
 }
 
-func (f *file) wholeOut() bool { return f.out.whole() && !f.mixed && f.writes == 0 }
+func (f *file) wholeOut() bool {
+	return f.out.whole() && !f.mixed && f.tail <= f.out.next && f.writes == 0
+}
 
 // whole says that nothing came twice, nor is missing before what came.
 func (o *ordered) whole() bool { return !o.broken && len(o.pieces) == 0 }
 
-// resized notes that the client set the file's size: what was written is whole
-// only if it ends there.
+// resized notes that the client sets the file's size: before it writes, or like
+// scp after it, to cut what was there before.
 func (f *file) resized(size uint64) {
-	if size != f.out.next {
-		f.mixed = true
-	}
+	f.tail = size
+	f.mixed = f.mixed || size < f.out.next
 }
 
 // request is what the target has not answered yet.
 type request struct {
 	kind   byte
-	flags  uint32     // OPEN
+	flags  uint32     // OPEN: its flags; FSETSTAT: attrSize where it sets the size
 	names  bool       // it names a handle
 	file   *file      // whose handle that is; nil if nobody gave it out
 	offset uint64     // READ

@@ -1,15 +1,111 @@
 package files
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 )
 
-// need returns the path of a program, and skips the test where it is missing.
-func need(t *testing.T, names ...string) string {
+// The environment of a test binary that stands between a real client and a
+// real server.
+const (
+	proxyEnv  = "FILES_TEST_PROXY"  // the server's command line
+	rightsEnv = "FILES_TEST_RIGHTS" // "r", "w", "rw"
+	opsEnv    = "FILES_TEST_OPS"    // file that takes the operations, one JSON object a line
+)
+
+func TestMain(m *testing.M) {
+	if command := os.Getenv(proxyEnv); command != "" {
+		os.Exit(proxy(command, os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// proxy runs a server behind a decoder. Without a command of its own ("-") it
+// is an ssh to scp: the last argument is the command line.
+func proxy(command string, args []string) int {
+	out, err := os.OpenFile(os.Getenv(opsEnv), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return 99
+	}
+	defer out.Close()
+	lines := json.NewEncoder(out)
+	report := func(o Operation) { _ = lines.Encode(o) }
+	cmd := exec.Command(command)
+	if command == "-" {
+		cmd = exec.Command("/bin/sh", "-c", args[len(args)-1])
+		s := NewSCP(Classify(args[len(args)-1]).Kind, report)
+		pass := func(take func([]byte)) func([]byte) []byte {
+			return func(p []byte) []byte { take(p); return p }
+		}
+		return between(cmd, pass(s.Client), pass(s.Server), nil, s.Err, s.Close)
+	}
+	rights := os.Getenv(rightsEnv)
+	s := NewSFTP(Rights{Read: strings.Contains(rights, "r"), Write: strings.Contains(rights, "w")}, report)
+	return between(cmd, s.Client, s.Server, s, s.Err, s.Close)
+}
+
+// between pipes standard input and output through a decoder to cmd and back.
+func between(cmd *exec.Cmd, client, server func([]byte) []byte, answers *SFTP, err func() error, end func()) int {
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return 98
+	}
+	var mu sync.Mutex // one writer to the client at a time
+	go func() {
+		defer in.Close()
+		pump(os.Stdin, func(p []byte) bool {
+			_, err := in.Write(client(p))
+			return err == nil
+		})
+	}()
+	if answers != nil {
+		go func() {
+			for range answers.Pending() {
+				mu.Lock()
+				_, _ = os.Stdout.Write(answers.Answers())
+				mu.Unlock()
+			}
+		}()
+	}
+	pump(out, func(p []byte) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := os.Stdout.Write(server(p))
+		return err == nil
+	})
+	code := 0
+	if cmd.Wait() != nil {
+		code = cmd.ProcessState.ExitCode()
+	}
+	if err() != nil {
+		fmt.Fprintln(os.Stderr, "decoder:", err())
+	}
+	end()
+	return code
+}
+
+func pump(from io.Reader, to func([]byte) bool) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 && !to(buf[:n]) || err != nil {
+			return
+		}
+	}
+}
+
+// need returns the path of the first of these programs that is there, and
+// skips the test where none is.
+func need(t testing.TB, names ...string) string {
 	t.Helper()
 	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
@@ -23,7 +119,7 @@ func need(t *testing.T, names ...string) string {
 	return ""
 }
 
-func sftpServerProgram(t *testing.T) string {
+func sftpServerProgram(t testing.TB) string {
 	t.Helper()
 	return need(t, "/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/libexec/sftp-server", "/usr/lib/ssh/sftp-server")
 }

@@ -208,6 +208,7 @@ func (s *SFTP) readFsetstat(r *request, f *fields) {
 	}
 	r.about.Path = r.file.op.Path
 	if size, ok := f.size(); ok {
+		r.flags = attrSize
 		r.file.resized(size)
 	}
 }
