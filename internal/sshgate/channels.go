@@ -28,10 +28,11 @@ type channel struct {
 	end     context.CancelCauseFunc // closes the channel and what is behind it
 
 	// Guarded by session.mu.
-	target  string         // for the operator
-	rule    string         // that allowed it
-	request policy.Request // re-decided when the rules change; Verb is "" before the decision
-	jump    bool           // the gate's own SSH server answers in the target's name
+	target  string           // for the operator
+	rule    string           // that allowed it
+	request policy.Request   // re-decided when the rules change; Verb is "" before the decision
+	jump    bool             // the gate's own SSH server answers in the target's name
+	also    []policy.Request // decided with it: what allows one half of a file transfer and the other
 	tell    func(text string)
 }
 
@@ -117,6 +118,13 @@ func (ch *channel) isJump() {
 	ch.jump = true
 }
 
+// alsoAllowed adds decisions that the channel rests on.
+func (ch *channel) alsoAllowed(also []policy.Request) {
+	ch.session.mu.Lock()
+	defer ch.session.mu.Unlock()
+	ch.also = also
+}
+
 // served counts an open channel until the returned function is called.
 func (c *session) served(kind string) func() {
 	c.mu.Lock()
@@ -146,10 +154,15 @@ func (c *session) refuseOpen(nc ssh.NewChannel, code ssh.RejectionReason, reason
 	}
 }
 
-func (c *session) noteRefusal(reason string, e audit.Event) {
+// countDenied counts for the session's last event.
+func (c *session) countDenied() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.denied++
-	c.mu.Unlock()
+}
+
+func (c *session) noteRefusal(reason string, e audit.Event) {
+	c.countDenied()
 	e.Failed, e.Reason = true, reason
 	c.server.opt.Metrics.ChannelOpen(e.Kind, reason)
 	c.server.countLimit(reason)
@@ -179,7 +192,7 @@ func (c *session) recheck(now time.Time) {
 	c.mu.Lock()
 	var end []*channel
 	for _, ch := range c.open {
-		if ch.request.Verb != "" && !c.stillAllowed(r, ch.request, ch.jump, now) {
+		if ch.request.Verb != "" && !c.channelAllowed(r, ch, now) {
 			end = append(end, ch)
 		}
 	}
@@ -196,6 +209,16 @@ func (c *session) recheck(now time.Time) {
 	for _, f := range close {
 		c.closeForward(f, reasonPolicyChanged)
 	}
+}
+
+// channelAllowed is called with session.mu held.
+func (c *session) channelAllowed(r *Rules, ch *channel, now time.Time) bool {
+	for _, also := range ch.also {
+		if !c.stillAllowed(r, also, false, now) {
+			return false
+		}
+	}
+	return c.stillAllowed(r, ch.request, ch.jump, now)
 }
 
 // stillAllowed also ends what is allowed in another way only: a tunnel that is

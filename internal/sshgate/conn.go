@@ -49,6 +49,7 @@ type session struct {
 	open           map[int]*channel
 	next           int // number of the next channel
 	forwards       map[string]*forward
+	inspections    map[*inspection]bool
 	noMoreSessions bool
 	over           bool   // serve waits for the last goroutines; none may be added
 	ending         string // reason code of the cut, "" while live

@@ -96,6 +96,7 @@ func (c *session) tick(now time.Time) {
 		s.ping = now.Add(s.interval)
 		c.keepalive()
 	}
+	c.tickInspections(now)
 	if !now.Before(s.traffic) {
 		s.traffic = now.Add(trafficInterval)
 		c.reportTraffic(now)

@@ -38,6 +38,11 @@ type pty struct {
 	Modes         string
 }
 
+// String is the terminal as events show it: "xterm-256color 120x40".
+func (p *pty) String() string {
+	return printable(p.Term) + " " + strconv.Itoa(int(p.Columns)) + "x" + strconv.Itoa(int(p.Rows))
+}
+
 // exitAuditUnavailable is the exit status of what could not be written down;
 // 1, 127 and 255 mean other things to ssh's users.
 const exitAuditUnavailable = 254
@@ -266,7 +271,7 @@ func (s *sessionChannel) writeStart(ctx context.Context, kind, command string, k
 	}
 	s.mu.Lock()
 	if s.pty != nil {
-		e.Terminal = printable(s.pty.Term) + " " + strconv.Itoa(int(s.pty.Columns)) + "x" + strconv.Itoa(int(s.pty.Rows))
+		e.Terminal = s.pty.String()
 	}
 	s.mu.Unlock()
 	err := c.server.opt.Audit.Append(ctx, e)

@@ -46,6 +46,16 @@ const (
 	reasonAlreadyBound      = "already_forwarded"
 	reasonMaxForwards       = "max_forwards"
 	reasonRequestNotAllowed = "request_not_supported"
+	reasonRecording         = "recording_failed"
+	reasonTargetClosed      = "target_closed"
+	reasonTargetSilent      = "target_keepalive_timeout"
+	reasonTargetRefused     = "target_refused"
+	reasonOpenFailed        = "open_failed"
+	reasonNotGranted        = "not_granted"
+	reasonCertNoPTY         = "cert_no_pty"
+	reasonEnv               = "environment"
+	reasonFileDenied        = "file_denied"
+	reasonFileFailed        = "file_failed"
 )
 
 // text is the sentence that a client is shown for a reason. It names no
@@ -115,6 +125,18 @@ func sentence(reason string) string {
 		return "addresses of this kind are never forwarded to"
 	case reasonPolicyChanged:
 		return "this is no longer allowed"
+	case reasonRecording:
+		return "this session can't be recorded, so it can't go on"
+	case reasonTargetClosed:
+		return "the target closed the connection"
+	case reasonTargetSilent:
+		return "this session was ended because its target no longer answers"
+	case reasonTargetRefused, reasonOpenFailed:
+		return "the target refused it"
+	case reasonNotGranted:
+		return "no rule grants this"
+	case reasonCertNoPTY:
+		return "this certificate does not permit a terminal"
 	case reasonBind, reasonAlreadyBound:
 		return "the port can't be opened"
 	case reasonIdle:

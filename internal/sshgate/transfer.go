@@ -1,0 +1,133 @@
+package sshgate
+
+import (
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"postern/internal/audit"
+	"postern/internal/files"
+)
+
+// transfer sees what a program does to files, and keeps it within its rights.
+type transfer struct {
+	channel *inspectedChannel
+	program *program
+	sftp    *files.SFTP // or
+	scp     *files.SCP  // or neither: rsync
+
+	// The gate answers what SFTP must not do, in between the target's packets.
+	restricted bool
+	answers    sync.Mutex // held while writing to the client, where restricted
+}
+
+// newTransfer returns nil where the program moves no files that the gate could
+// make out.
+func (s *inspectedChannel) newTransfer(p *program) *transfer {
+	t := &transfer{channel: s, program: p}
+	switch kind := p.grant.files; kind {
+	case files.SFTPServer:
+		t.restricted = p.grant.rights != files.Rights{Read: true, Write: true}
+		t.sftp = files.NewSFTP(p.grant.rights, t.report)
+	case files.SCPSource, files.SCPSink:
+		t.scp = files.NewSCP(kind, t.report)
+	case files.RsyncSender, files.RsyncReceiver:
+	default:
+		return nil
+	}
+	return t
+}
+
+// toTarget decodes what the client sent and passes on what it may send.
+func (t *transfer) toTarget(target io.Writer, b []byte) error {
+	switch {
+	case t.scp != nil:
+		t.scp.Client(b)
+	case t.sftp != nil:
+		b = t.sftp.Client(b)
+	}
+	if err := writeAll(target, b); err != nil {
+		return err
+	}
+	if !t.restricted {
+		return nil
+	}
+	t.answers.Lock()
+	defer t.answers.Unlock()
+	return writeAll(t.channel.client, t.sftp.Answers())
+}
+
+// toClient decodes what the target sent and passes it on.
+func (t *transfer) toClient(client io.Writer, b []byte) error {
+	if t.restricted {
+		t.answers.Lock()
+		defer t.answers.Unlock()
+	}
+	switch {
+	case t.scp != nil:
+		t.scp.Server(b)
+	case t.sftp != nil:
+		b = t.sftp.Server(b)
+	}
+	return writeAll(client, b)
+}
+
+func writeAll(w io.Writer, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+// close reports what was still open. Neither stream moves any more.
+func (t *transfer) close() {
+	switch {
+	case t.scp != nil:
+		t.scp.Close()
+	case t.sftp != nil:
+		t.sftp.Close()
+	default:
+		t.report(t.rsync())
+	}
+}
+
+// rsync is one operation: which files moved is compressed and in a protocol of
+// many versions, so what is known is the command line and how much moved.
+func (t *transfer) rsync() files.Operation {
+	p := t.program
+	action := files.Put
+	if p.grant.files == files.RsyncSender {
+		action = files.Get
+	}
+	return files.Operation{
+		Action: action, Protocol: "rsync", Path: strings.Join(p.grant.paths, " "), Size: -1,
+		BytesRead: p.out.Load(), BytesWritten: p.in.Load(), Partial: !p.exited || p.status != 0,
+		Failed: !p.exited || p.status != 0, Status: "exit " + strconv.FormatUint(uint64(p.status), 10),
+		Command: p.command, Start: p.started, End: time.Now(),
+	}
+}
+
+// report writes one operation down. It waits while the log's queue is full, and
+// so slows the transfer down rather than lose an event.
+func (t *transfer) report(op files.Operation) {
+	e := t.channel.event(audit.FileOp, op.Protocol+" "+op.Action+" "+op.Path)
+	e.Kind, e.Rule, e.Time = op.Protocol, t.program.grant.rule, op.End
+	e.BytesIn, e.BytesOut, e.Start, e.End = op.BytesWritten, op.BytesRead, op.Start, op.End
+	e.FileOp = &audit.FileOperation{
+		Action: op.Action, Path: op.Path, To: op.To, Size: op.Size, SHA256: op.SHA256, Partial: op.Partial,
+		Status: op.Status, Code: op.StatusCode, Command: op.Command, Entries: op.Entries,
+	}
+	switch {
+	case op.Denied:
+		e.Failed, e.Reason = true, reasonFileDenied
+		e.Message += " denied"
+		t.channel.session.countDenied()
+	case op.Failed:
+		e.Failed, e.Reason = true, reasonFileFailed
+		e.Message += " failed"
+	}
+	t.channel.session.server.opt.Audit.Note(e)
+}
