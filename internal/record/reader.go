@@ -37,7 +37,6 @@ type Reader struct {
 	index  uint64
 	last   time.Duration // of the block before
 	seen   Totals
-	whole  bool // all blocks were seen: nothing was skipped
 	end    *Totals
 	err    error // that ended the reading
 
@@ -55,7 +54,7 @@ type Reader struct {
 // none of them fits. ErrNotRecording, ErrVersion, ErrTorn and ErrCorrupt say
 // what else is wrong.
 func Read(in io.Reader, identities ...age.Identity) (*Reader, error) {
-	r := &Reader{in: in, whole: true}
+	r := &Reader{in: in}
 	if err := r.readHeader(); err != nil {
 		return nil, err
 	}
@@ -258,7 +257,7 @@ func (r *Reader) openData(h blockHeader, head []byte) error {
 
 // openEnd reads the end block. Its totals show blocks that were taken out.
 func (r *Reader) openEnd(h blockHeader, head []byte) error {
-	payload, err := openTotals(r.sealer, head, r.stored, r.index, r.whole)
+	payload, err := openTotals(r.sealer, head, r.stored, r.index)
 	if err != nil {
 		return err
 	}
@@ -266,7 +265,7 @@ func (r *Reader) openEnd(h blockHeader, head []byte) error {
 	if err != nil {
 		return err
 	}
-	if r.whole && (t.Blocks != r.seen.Blocks || t.Records != r.seen.Records) {
+	if t.Blocks != r.seen.Blocks || t.Records != r.seen.Records {
 		return fmt.Errorf("%w: %d blocks are there, %d were written", ErrCorrupt, r.seen.Blocks, t.Blocks)
 	}
 	r.end = &t
@@ -274,7 +273,7 @@ func (r *Reader) openEnd(h blockHeader, head []byte) error {
 }
 
 // openTotals takes the tag off a sealed end block's payload and checks it.
-func openTotals(s *sealer, head, payload []byte, index uint64, check bool) ([]byte, error) {
+func openTotals(s *sealer, head, payload []byte, index uint64) ([]byte, error) {
 	if s == nil {
 		return payload, nil
 	}
@@ -282,7 +281,7 @@ func openTotals(s *sealer, head, payload []byte, index uint64, check bool) ([]by
 		return nil, fmt.Errorf("%w: end block", ErrCorrupt)
 	}
 	payload, tag := payload[:endPayloadLen], payload[endPayloadLen:]
-	if check && !s.signed(head, payload, tag, index) {
+	if !s.signed(head, payload, tag, index) {
 		return nil, fmt.Errorf("%w: end block does not authenticate", ErrCorrupt)
 	}
 	return payload, nil

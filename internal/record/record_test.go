@@ -106,9 +106,7 @@ func identity(t testing.TB) *age.X25519Identity {
 }
 
 func TestWhatIsReadBackIsByteForByteWhatWasWritten(t *testing.T) {
-	noise := make([]byte, 300_000)
-	rand.Read(noise)
-	pieces := [][]byte{[]byte("gr\xc3"), []byte("\xbc\xc3\x9fe"), []byte("Latin-1: \xe4\xf6\xfc\r\n"), make([]byte, 200_000), noise, {},
+	pieces := [][]byte{[]byte("gr\xc3"), []byte("\xbc\xc3\x9fe"), []byte("Latin-1: \xe4\xf6\xfc\r\n"), make([]byte, 200_000), noise(300_000), {},
 		bytes.Repeat([]byte("\x1b[31mred\x1b[0m\r\n"), 20_000)}
 	id := identity(t)
 	for name, o := range map[string]Options{"plain": {}, "sealed": {Recipients: []age.Recipient{id.Recipient()}}} {
@@ -159,4 +157,10 @@ func TestTheFinalHashIsThatOfTheFile(t *testing.T) {
 	if filepath.Base(sum.Path) != "rec-"+sum.ID+".prec" {
 		t.Errorf("the file of %s is %s", sum.ID, sum.Path)
 	}
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
 }
