@@ -52,7 +52,7 @@ func TestLinesAreWhatStoodOnTheScreen(t *testing.T) {
 		"wrapped at the margin":        {[]string{"0123456789abcdefghijKLM\r\n"}, []string{"0 0123456789abcdefghijKLM"}},
 		"wrapped as readline does":     {[]string{"0123456789abcdefghij", " \rK", "LM\r\n"}, []string{"2 0123456789abcdefghijKLM"}},
 		"a space at the margin":        {[]string{"0123456789abcdefghi KLM\r\n"}, []string{"0 0123456789abcdefghi KLM"}},
-		"wide characters at it":        {[]string{"0123456789abcdefghi漢字\r\n"}, []string{"0 0123456789abcdefghi 漢字"}},
+		"wide characters at it":        {[]string{"0123456789abcdefghi漢字\r\n"}, []string{"0 0123456789abcdefghi漢字"}},
 		"cut inside a character":       {[]string{"pr\xe2\x82", "\xac\r\n"}, []string{"1 pr€"}},
 		"Latin-1":                      {[]string{"caf\xe9\r\n"}, []string{"0 caf\ufffd"}},
 		"more lines than rows":         {[]string{"1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n"}, []string{"0 1", "0 2", "0 3", "0 4", "0 5", "0 6", "0 7"}},

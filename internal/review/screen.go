@@ -139,10 +139,11 @@ func (s *screen) token(t token) {
 // without having been looked at.
 func (s *screen) text(b []byte) {
 	for len(b) > 0 {
+		room := s.columns - s.emulator.CursorPosition().X
 		if s.full {
 			s.wrap()
+			room = s.columns // once something is written
 		}
-		room := s.columns - s.emulator.CursorPosition().X
 		n, width := fit(b, room)
 		if width > room && room < s.columns { // the character goes to the next row
 			s.feed([]byte(" "))
