@@ -86,8 +86,8 @@ type Event struct {
 
 	Admin    *Admin         // admin.action, config.reload, log.access
 	File     string         // log.*, recording.* and config.reload: the file's path
-	FileSize int64          // log.rotate: bytes; recording.*: bytes of the file so far
-	FileHash string         // SHA-256 in hex; log.rotate and recording.end: of the file; recording.chunk: of the chunk
+	FileSize int64          // log.rotate and recording.*: bytes; recording.chunk: of the file so far
+	FileHash string         // log.rotate and recording.*: SHA-256 of those bytes in hex
 	FileOp   *FileOperation // sftp.op
 	Entity   string         // config.reload: its version; admin.action: the resource
 
@@ -96,8 +96,7 @@ type Event struct {
 
 // FileOperation is one thing that a client did to a file at a target. BytesIn,
 // BytesOut, Start and End of the event are those of the operation, Kind is the
-// protocol ("sftp", "scp", "rsync"), and Failed is how it ended. Where Reason
-// is "", status_code is Status.
+// protocol ("sftp", "scp", "rsync"), and Failed is how it ended.
 type FileOperation struct {
 	Action  string // "get", "put", "update", "list", "remove", "rename", "mkdir", "rmdir", "setstat", "symlink", "link"
 	Path    string
@@ -106,8 +105,8 @@ type FileOperation struct {
 	SHA256  string // hex, of what moved; "" = none
 	Partial bool   // the hash is not of a whole file
 	Denied  bool   // by the gate; the target never saw it
-	Status  string // SSH_FX_…; "" = the protocol has none
-	Code    uint32
+	Status  string // what the target or the gate answered, such as SSH_FX_…; "" = nothing
+	Code    uint32 // with an SSH_FX_… Status
 	Command string // SSH_FXP_… or the line that decided it
 	Entries int    // list
 }

@@ -155,25 +155,20 @@ func (w *encoder) status() {
 		w.id("status", 1, "Success")
 	}
 	w.str("message", w.e.Message)
-	w.str("status_code", w.statusCode())
+	w.str("status_code", w.e.Reason)
 	w.str("status_detail", w.e.Detail)
 }
 
-// statusCode is the gate's own reason, or what the target answered.
-func (w *encoder) statusCode() string {
-	if op := w.e.FileOp; w.e.Reason == "" && w.e.Code == FileOp && op != nil && w.failed(w.e) {
-		return op.Status
-	}
-	return w.e.Reason
-}
-
-// aggregate is for one event that stands for many; others carry no count.
+// aggregate is for one event that stands for many; others carry no count. An
+// event of a connection's end has its time span in the same place.
 func (w *encoder) aggregate() {
 	e := w.e
-	if e.Count == 0 {
+	if e.Count == 0 && e.Code != TargetClose {
 		return
 	}
-	w.num("count", int64(e.Count))
+	if e.Count != 0 {
+		w.num("count", int64(e.Count))
+	}
 	if e.Start.IsZero() || e.End.IsZero() {
 		return
 	}

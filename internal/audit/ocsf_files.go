@@ -16,16 +16,25 @@ func (w *encoder) fileActivity() {
 	w.network()
 	w.str("app_protocol_name", w.e.Kind)
 	w.str("command", op.Command)
-	if op.Status != "" {
-		w.key("codes")
-		w.b = append(strconv.AppendUint(append(w.b, '['), uint64(op.Code), 10), ']')
-	}
+	w.answer(op)
 	w.str("name", op.paths())
 	w.file(op)
 	if op.movesBytes() || w.e.BytesIn != 0 || w.e.BytesOut != 0 {
 		w.bytes("traffic", w.e.BytesIn, w.e.BytesOut)
 		w.timespan()
 		w.close()
+	}
+}
+
+// answer is what the client was told of the operation.
+func (w *encoder) answer(op *FileOperation) {
+	if strings.HasPrefix(op.Status, "SSH_FX_") {
+		w.key("codes")
+		w.b = append(strconv.AppendUint(append(w.b, '['), uint64(op.Code), 10), ']')
+	}
+	if op.Status != "" {
+		w.key("command_responses")
+		w.strings([]string{op.Status})
 	}
 }
 

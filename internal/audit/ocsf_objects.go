@@ -355,7 +355,7 @@ func (e *Event) connection() string {
 
 func (w *encoder) traffic() {
 	e := w.e
-	if e.Code == Traffic || e.Code == ForwardClose || e.Code == TargetClose || e.BytesIn != 0 || e.BytesOut != 0 {
+	if e.Code == Traffic || e.Code == ForwardClose || e.BytesIn != 0 || e.BytesOut != 0 {
 		w.bytes("traffic", e.BytesIn, e.BytesOut)
 		w.timespan()
 		w.close()

@@ -178,6 +178,35 @@ func TestWhatAnEventSaysStandsWhereOCSFLooksForIt(t *testing.T) {
 		{"freeze", Event{Code: AdminAction, Admin: &Admin{Operation: "freeze"}}, want{"type_uid": 600303., "actor/user/name": "uid 0"}},
 		{"reload", full(ConfigReload), want{"entity/name": "/var/log/postern/audit/audit-00000000000000000000.jsonl", "entity/version": "sha256:77c1f09e", "entity/type": "Policy"}},
 		{"rotation", full(LogRotate), want{"file/size": 8388121., "file/hashes/value": strings.Repeat("ab", 32), "file/name": "audit-00000000000000000000.jsonl"}},
+		{"login at a target", full(TargetOpen), want{
+			"type_uid": 400701., "dst_endpoint/hostname": "node-3.cluster.internal", "dst_endpoint/ip": "10.0.12.8", "src_endpoint/ip": "10.20.1.37", "auth_type": "Certificate Based",
+			"unmapped/postern/login": "hadoop", "disposition": "Allowed", "actor/user/uid": "vendor"}},
+		{"login at a target that failed", Event{Code: TargetFailed, TargetHost: "10.0.12.8", Reason: "host_key_changed", Alert: true}, want{
+			"type_uid": 400704., "action": "Allowed", "disposition": "Error", "status_code": "host_key_changed", "severity": "Medium", "is_alert": true}},
+		{"end at a target", Event{Code: TargetClose, TargetHost: "10.0.12.8", Start: noon.Add(-time.Minute), End: noon}, want{
+			"type_uid": 400702., "duration": 60000., "start_time": 1795521540123., "count": nil, "traffic": nil}},
+		{"upload", full(FileOp), want{
+			"type_uid": 400801., "activity_name": "Put", "command": "SSH_FXP_CLOSE", "name": "/data/in/part-1 -> /data/part-1", "file/name": "part-1", "file/path": "/data/in/part-1",
+			"file/size": 401., "file/type": "Regular File", "file/hashes/value": strings.Repeat("cd", 32), "traffic/bytes_in": 401., "dst_endpoint/ip": "10.0.12.8",
+			"unmapped/postern/hash_complete": false, "unmapped/postern/target_path": "/data/part-1", "unmapped/postern/duration_ms": 60000., "unmapped/postern/operation": "put"}},
+		{"download that the target refused", Event{Code: FileOp, Kind: "sftp", Failed: true, Reason: "file_failed",
+			FileOp: &FileOperation{Action: "get", Path: "/etc/shadow", Size: -1, Status: "SSH_FX_PERMISSION_DENIED", Code: 3, Command: "SSH_FXP_OPEN"}}, want{
+			"type_uid": 400802., "app_protocol_name": "sftp", "status": "Failure", "status_code": "file_failed", "action": "Allowed", "disposition": "Error", "severity": "Low",
+			"file/size": nil, "file/hashes": nil, "traffic/bytes": 0., "unmapped/postern/hash_complete": nil}},
+		{"rename that the gate refused", Event{Code: FileOp, Failed: true, Reason: "file_denied",
+			FileOp: &FileOperation{Action: "rename", Path: "/tmp/x", To: "/etc/cron.d/x", Size: -1, Denied: true}}, want{
+			"type_uid": 400805., "action": "Denied", "disposition": "Unauthorized", "severity": "Medium", "name": "/tmp/x -> /etc/cron.d/x", "file/type": "Unknown", "traffic": nil}},
+		{"listing", Event{Code: FileOp, FileOp: &FileOperation{Action: "list", Path: "/data/", Size: -1, Entries: 41}}, want{
+			"type_uid": 400806., "file/name": "data", "file/type": "Folder", "unmapped/postern/entries": 41.}},
+		{"what OCSF has no verb for", Event{Code: FileOp, FileOp: &FileOperation{Action: "symlink", Path: "a", To: "b", Size: -1}}, want{"type_uid": 400899., "activity_name": "Symlink"}},
+		{"a verb that nobody knows", Event{Code: FileOp, FileOp: &FileOperation{Action: "chew", Path: "a", Size: -1}}, want{"type_uid": 400899., "activity_name": "Other"}},
+		{"recording", full(RecordingEnd), want{
+			"type_uid": 100807., "log_name": "recording", "file/size": 8388121., "file/hashes/value": strings.Repeat("ab", 32), "actor/user/uid": "vendor",
+			"src_endpoint/uid": "vpce-0a1b2c3d4e5f60718", "dst_endpoint/hostname": "node-3.cluster.internal", "dst_endpoint/port": 8088., "unmapped/postern/login": "hadoop"}},
+		{"recording that failed", Event{Code: RecordingFailed, Reason: "recording_failed"}, want{"type_uid": 100899., "status": "Failure", "severity": "High"}},
+		{"playing a recording", Event{Code: LogAccess, Entity: "rec-1", Admin: &Admin{Name: "alice", UID: 1001, Operation: "recordings.play"}}, want{
+			"type_uid": 600302., "api/operation": "recordings.play", "resources/uid": "rec-1", "resources/type": "ssh.recording", "actor/user/name": "alice"}},
+		{"reading the log", Event{Code: LogAccess, Entity: "x", Admin: &Admin{Operation: "audit.tail"}}, want{"resources/uid": "x", "resources/type": nil}},
 		{"aggregate", full(ConnRefused), want{"count": 17., "duration": 60000., "start_time_dt": "2026-11-24T11:59:00.123Z"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -208,6 +237,17 @@ func TestBytesThatAreNotTextAreKeptBeside(t *testing.T) {
 	if e.Hello.Version != "SSH-2.0-\xfe" {
 		t.Error("the caller's Hello was changed")
 	}
+	e = Event{Code: FileOp, FileOp: &FileOperation{Action: "rename", Path: "/a\xff", To: "/b\xfe", Status: "\xe9chec"}}
+	facts = at(decode(t, line(e, inAWS, 0)), "unmapped", "postern")
+	for name, want := range map[string]string{"path": "/a\xff", "target_path": "/b\xfe", "file_status": "\xe9chec"} {
+		text, _ := at(facts, name+"_b64").(string)
+		if got, err := base64.StdEncoding.DecodeString(text); err != nil || string(got) != want {
+			t.Errorf("%s_b64 is %q, %v; want %q", name, got, err, want)
+		}
+	}
+	if e.FileOp.Path != "/a\xff" {
+		t.Error("the caller's FileOp was changed")
+	}
 }
 
 func TestALongCommandIsCutAndItsHashKept(t *testing.T) {
@@ -230,7 +270,7 @@ func TestALongCommandIsCutAndItsHashKept(t *testing.T) {
 func TestALineCannotGrowWithoutBound(t *testing.T) {
 	huge := strings.Repeat("\x1b", 1<<20)
 	e := full(ProcStart)
-	for _, f := range append(e.fields(), append(e.Auth.fields(), e.Hello.fields()...)...) {
+	for _, f := range append(e.fields(), append(append(e.Auth.fields(), e.Hello.fields()...), e.FileOp.fields()...)...) {
 		*f.value = huge
 	}
 	e.Extra = map[string]any{"a": huge, "b": []int(make([]int, 1<<16)), "c": func() {}}
