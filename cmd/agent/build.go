@@ -88,6 +88,9 @@ func (g *gate) buildServer(c *config.Config, door *admission.Gate) error {
 	}
 	o.Admission, o.Audit, o.Metrics, o.Log = door, g.audit, g.metrics, g.log
 	o.Upstream = upstream.New(c.Upstream)
+	if err := g.buildInspection(c, &o); err != nil {
+		return err
+	}
 	o.Listeners = ownAddresses(g.sshListener, g.healthListener, g.metricsListener)
 	if g.server, err = sshgate.New(o, g.rules.gate()); err != nil {
 		return configFault(fmt.Errorf("set up SSH: %w", err))
@@ -103,16 +106,26 @@ func (g *gate) buildHealth(c *config.Config) error {
 	}
 	g.healthListener = admission.Optional(g.healthListener, c.Admission.HeaderTimeout)
 	g.health = health.New(health.Options{
-		Checks: []health.Check{
-			{Name: "ssh", Test: func() error { return g.sshListener.accepting(acceptPatience) }, Failing: "connections are not accepted"},
-			{Name: "audit", Test: g.audit.Ready, Failing: "the audit log can't be written, so nobody is let in"},
-		},
+		Checks:   g.checks(c),
 		TLS:      tls,
 		Changed:  g.metrics.SetReady,
 		Answered: g.metrics.HealthChecked,
 		Log:      g.log,
 	})
 	return nil
+}
+
+// checks are what readiness depends on: where sessions go on without their
+// recording, a full disk is no reason to send clients elsewhere.
+func (g *gate) checks(c *config.Config) []health.Check {
+	all := []health.Check{
+		{Name: "ssh", Test: func() error { return g.sshListener.accepting(acceptPatience) }, Failing: "connections are not accepted"},
+		{Name: "audit", Test: g.audit.Ready, Failing: "the audit log can't be written, so nobody is let in"},
+	}
+	if !c.Recordings.Continue {
+		all = append(all, health.Check{Name: "recordings", Test: g.recordings.Ready, Failing: "no recording can begin, so no inspected session can"})
+	}
+	return all
 }
 
 // close gives up what a start that failed had opened.

@@ -92,6 +92,9 @@ func checkNamedFiles(c *config.Config) error {
 	if _, err := healthTLS(c.Health); err != nil {
 		return fmt.Errorf("%s: health.tls_cert: %w", c.Path, err)
 	}
+	if err := checkInspection(c); err != nil {
+		return fmt.Errorf("%s: %w", c.Path, err)
+	}
 	return nil
 }
 

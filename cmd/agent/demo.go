@@ -73,7 +73,7 @@ func (c *demoCmd) folder() (dir string, remove func(), err error) {
 // demo is a gate, what stands before it and what stands behind it.
 type demo struct {
 	demoPlaces
-	targets demoTargets
+	machine demoMachine
 	lns     demoListeners
 	program string // how the user calls this binary
 }
@@ -89,7 +89,7 @@ func newDemo(dir string) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.targets = demoTargets{hostKey: keys.target, users: keys.users}
+	d.machine = demoMachine{hostKey: keys.target, userCA: keys.userCA.PublicKey()}
 	return d, d.writeFiles(keys)
 }
 
@@ -119,7 +119,7 @@ func (d *demo) run(ctx context.Context, stdout io.Writer) error {
 	stranger := nlb.Front{Target: d.Gate, Endpoint: demoStranger}
 	parts.Go(func() error { return front.Serve(around, d.lns.front) })
 	parts.Go(func() error { return stranger.Serve(around, d.lns.stranger) })
-	parts.Go(func() error { return d.targets.serveSSH(around, d.lns.ssh) })
+	parts.Go(func() error { return d.machine.serve(around, d.lns.ssh) })
 	parts.Go(func() error { return serveDemoWeb(around, d.lns.web) })
 	parts.Go(func() error { return serveDemoBanner(around, d.lns.banner) })
 

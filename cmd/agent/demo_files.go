@@ -92,10 +92,10 @@ func (l demoListeners) places(dir string) demoPlaces {
 
 // demoKeys are the keys of a demo; the private halves of users are in its folder.
 type demoKeys struct {
-	vendor, ca ssh.PublicKey
-	users      []ssh.PublicKey // of vendor and alice
-	target     ssh.Signer
-	gate       []ssh.Signer
+	vendor, corp   ssh.PublicKey // corp: the CA that certified alice
+	target         ssh.Signer
+	gate           []ssh.Signer
+	hostCA, userCA ssh.Signer // the gate's
 }
 
 func makeDemoKeys(dir string) (k demoKeys, err error) {
@@ -107,21 +107,31 @@ func makeDemoKeys(dir string) (k demoKeys, err error) {
 	if err != nil {
 		return k, err
 	}
-	ca, err := makeDemoKey(filepath.Join(dir, "user_ca_key"))
+	corp, err := makeDemoKey(filepath.Join(dir, "corp_ca_key"))
 	if err != nil {
 		return k, err
 	}
 	if k.target, err = makeDemoKey(filepath.Join(dir, "target_host_key")); err != nil {
 		return k, err
 	}
-	if err := certifyDemoUser(filepath.Join(dir, "alice_key-cert.pub"), alice.PublicKey(), ca); err != nil {
+	if err := certifyDemoUser(filepath.Join(dir, "alice_key-cert.pub"), alice.PublicKey(), corp); err != nil {
 		return k, err
 	}
-	k.vendor, k.ca = vendor.PublicKey(), ca.PublicKey()
-	k.users = []ssh.PublicKey{vendor.PublicKey(), alice.PublicKey()}
-	// The gate would make them when it starts; known_hosts needs them before.
+	k.vendor, k.corp = vendor.PublicKey(), corp.PublicKey()
+	return k, k.makeGateKeys(dir)
+}
+
+// makeGateKeys makes what the gate would make when it starts: known_hosts and
+// the machine need them before.
+func (k *demoKeys) makeGateKeys(dir string) (err error) {
+	if k.hostCA, err = sshgate.LoadCA(filepath.Join(dir, "host_ca")); err != nil {
+		return err
+	}
+	if k.userCA, err = sshgate.LoadCA(filepath.Join(dir, "user_ca")); err != nil {
+		return err
+	}
 	k.gate, err = sshgate.LoadHostKeys([]string{filepath.Join(dir, "ssh_host_ed25519_key"), filepath.Join(dir, "ssh_host_ecdsa_key")})
-	return k, err
+	return err
 }
 
 func makeDemoKey(path string) (ssh.Signer, error) {
@@ -157,14 +167,19 @@ func (d *demo) writeFiles(keys demoKeys) error {
 	for _, k := range keys.gate {
 		fmt.Fprintf(&known, "%s %s", gateAlias, ssh.MarshalAuthorizedKey(k.PublicKey()))
 	}
-	fmt.Fprintf(&known, "demo-target %s", ssh.MarshalAuthorizedKey(keys.target.PublicKey()))
+	machine := fmt.Sprintf("[127.0.0.1]:%d", d.TargetPort)
+	fmt.Fprintf(&known, "@cert-authority %s %s", machine, ssh.MarshalAuthorizedKey(keys.hostCA.PublicKey()))
 	if err := os.WriteFile(d.path("known_hosts"), known.Bytes(), 0o644); err != nil {
+		return err
+	}
+	target := fmt.Sprintf("%s %s", machine, ssh.MarshalAuthorizedKey(keys.target.PublicKey()))
+	if err := os.WriteFile(d.path("targets"), []byte(target), 0o644); err != nil {
 		return err
 	}
 	values := struct {
 		demoPlaces
-		CA, Vendor string
-	}{d.demoPlaces, line(keys.ca), line(keys.vendor)}
+		Corp, Vendor string
+	}{d.demoPlaces, line(keys.corp), line(keys.vendor)}
 	for name, text := range map[string]string{"postern.yaml": demoConfig, "policy.yaml": demoPolicy, "ssh_config": demoSSHConfig} {
 		var b bytes.Buffer
 		if err := template.Must(template.New(name).Parse(text)).Execute(&b, values); err != nil {
@@ -188,7 +203,10 @@ admission:
   sources: [127.0.0.0/8]
 ssh:
   host_keys: [ssh_host_ed25519_key, ssh_host_ecdsa_key]
+  host_ca: host_ca
 policy: policy.yaml
+upstream: { user_ca: user_ca, known_hosts: [targets] }
+recordings: { dir: recordings, min_free: 1MiB }
 audit: { dir: audit, min_free: 1MiB }
 health: { listen: "{{.Health}}" }
 metrics: { listen: "{{.Metrics}}" }
@@ -199,15 +217,21 @@ log: { level: info, format: console }
 
 const demoPolicy = `# Who may do what. Change it while the demo runs: it takes effect within a second.
 authorities:
-  corp: { keys: ["{{.CA}}"] }
+  corp: { keys: ["{{.Corp}}"] }
 identities:
   vendor: { keys: ["{{.Vendor}}"] }
   alice: { authority: corp, principal: alice }
 rules:
-  - name: machines
+  - name: machine              # SSH to it is inspected and recorded
     identities: [vendor, alice]
     endpoints: [{{.Endpoint}}]
-    targets: ["127.0.0.1:{{.TargetPort}},{{.WebPort}},{{.BannerPort}}"]
+    targets: ["127.0.0.1:{{.TargetPort}}"]
+    logins: [demo]
+    allow: [shell, exec, sftp-read, sftp-write]
+  - name: services             # opaque tunnels
+    identities: [vendor, alice]
+    endpoints: [{{.Endpoint}}]
+    targets: ["127.0.0.1:{{.WebPort}},{{.BannerPort}}"]
     allow: [forward]
   - name: callback
     identities: [vendor]
@@ -228,11 +252,17 @@ Host gate alice stranger
     Port {{.FrontPort}}
     User vendor
     HostKeyAlias postern-gate
-Host target
+Host machine
     HostName 127.0.0.1
     Port {{.TargetPort}}
-    HostKeyAlias demo-target
-Host gate stranger target
+    User demo
+    IdentityFile none
+Host door
+    HostName 127.0.0.1
+    Port {{.FrontPort}}
+    User demo@127.0.0.1#{{.TargetPort}}
+    HostKeyAlias postern-gate
+Host gate stranger door
     IdentityFile {{.Dir}}/vendor_key
 Host *
     IdentitiesOnly yes

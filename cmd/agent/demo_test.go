@@ -92,9 +92,11 @@ func TestEveryCommandThatTheDemoPrintsDoesWhatItSays(t *testing.T) {
 	d := startDemo(t)
 	want := []tried{
 		{"gate whoami", 0, `^vendor via vpce-`},
-		{"gate targets", 0, `machines +forward`},
+		{"gate targets", 0, `(?s)machine +.*services +forward`},
 		{"alice whoami", 0, `(?s)^alice via vpce-.*cert `},
-		{"-J gate demo@target uptime", 0, `it was reached: demo asked for "uptime"`},
+		{"-J gate machine uptime", 0, `^up 42 days, the demo's machine answers$`},
+		{"door rainbow", 0, `^\x1b\[31m##\x1b\[0m\n`},
+		{"sftp -F ", 0, `^sftp> put `},
 		{"-W 127.0.0.1:", 0, `^220 a service behind the gate`},
 		{"-f -N -L ", 0, `^$`},
 		{"curl -s http://", 0, `^A web page behind the gate`},
@@ -102,7 +104,7 @@ func TestEveryCommandThatTheDemoPrintsDoesWhatItSays(t *testing.T) {
 		{"-W 169.254.169.254:80 gate", 255, `reason: `},
 		{"-W 127.0.0.1:9 gate", 255, `reason: no_rule`},
 		{"stranger whoami", 255, `closed by remote host|Connection (closed|reset)`},
-		{"postern why vendor forward 169.254.169.254:80 ", 1, `(?s)^denied: no_rule.*rule machines: `},
+		{"postern why vendor forward 169.254.169.254:80 ", 1, `(?s)^denied: no_rule.*rule services: `},
 		{"postern freeze vendor ", 0, `^identity vendor is frozen`},
 		{"gate whoami", 255, `reason: frozen`},
 		{"postern freeze --lift vendor ", 0, `^identity vendor is lifted`},

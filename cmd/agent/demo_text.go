@@ -16,11 +16,16 @@ Who am I, and what may I reach?
     ssh -F {{.Dir}}/ssh_config gate targets
     ssh -F {{.Dir}}/ssh_config alice whoami
 
-Through the gate to a machine behind it:
-    ssh -F {{.Dir}}/ssh_config -J gate demo@target uptime
-    ssh -F {{.Dir}}/ssh_config -W 127.0.0.1:{{.BannerPort}} gate
+To a machine behind it, with a plain jump or with the destination as the user
+name. The gate logs in there with a certificate that it made for this session,
+and records what is shown:
+    ssh -F {{.Dir}}/ssh_config -J gate machine uptime
+    ssh -F {{.Dir}}/ssh_config door rainbow
+    echo put {{.Dir}}/policy.yaml /notes | sftp -F {{.Dir}}/ssh_config -J gate -b - machine
+A shell, to look around in: ssh -F {{.Dir}}/ssh_config -J gate machine
 
-To a web page behind it; the first command stays in the background:
+To services behind it, by opaque tunnels; the second command stays in the background:
+    ssh -F {{.Dir}}/ssh_config -W 127.0.0.1:{{.BannerPort}} gate
     ssh -F {{.Dir}}/ssh_config -f -N -L 127.0.0.1:{{.LocalPort}}:127.0.0.1:{{.WebPort}} gate
     curl -s http://127.0.0.1:{{.LocalPort}}/
     {{.Program}} sessions --config {{.Dir}}/postern.yaml

@@ -20,6 +20,7 @@ import (
 
 	"postern/internal/audit"
 	"postern/internal/nlb"
+	"postern/internal/sshgate"
 )
 
 // testGate is a gate that runs in this process, from the files of a demo.
@@ -119,6 +120,16 @@ func (g *testGate) metric(line string) bool {
 	return strings.Contains(g.get(g.Metrics, "/metrics"), "\n"+line+"\n")
 }
 
+// publicKey returns the public half of a key of the demo.
+func (g *testGate) publicKey(name string) string {
+	g.t.Helper()
+	signer, err := sshgate.LoadSigner(g.path(name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return line(signer.PublicKey())
+}
+
 // events returns the log's events of a code.
 func (g *testGate) events(code audit.Code) []string {
 	g.t.Helper()
@@ -207,7 +218,7 @@ func TestAnEditedPolicyIsInForceWithinASecond(t *testing.T) {
 	g.start()
 	ended := g.session()
 	began := time.Now()
-	g.edit("policy.yaml", "keys: [\""+line(g.targets.users[0])+"\"]", "keys: [\""+line(g.targets.users[1])+"\"]")
+	g.edit("policy.yaml", "keys: [\""+g.publicKey("vendor_key")+"\"]", "keys: [\""+g.publicKey("alice_key")+"\"]")
 	select {
 	case <-ended:
 	case <-time.After(10 * time.Second):
@@ -248,7 +259,7 @@ func TestAKeyFileThatAppearsMendsThePolicy(t *testing.T) {
 	g.start()
 	g.edit("policy.yaml", "vendor: { keys:", "vendor: { keys_files: [more.pub], keys:")
 	g.eventually("told", func() bool { return g.metric("postern_config_last_reload_successful 0") })
-	if err := os.WriteFile(g.path("more.pub"), []byte(line(g.targets.users[1])+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(g.path("more.pub"), []byte(g.publicKey("alice_key")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	g.eventually("mended", func() bool { return g.metric("postern_config_last_reload_successful 1") })
@@ -271,7 +282,7 @@ func TestSIGHUPReadsBothFilesAndNamesWhatNeedsARestart(t *testing.T) {
 	g.eventually("logged", func() bool { return strings.Contains(g.stderr.String(), `["limits.max_channels"]`) })
 
 	g.edit("postern.yaml", "listen:", "lisen:")
-	g.edit("policy.yaml", "machines", "hosts")
+	g.edit("policy.yaml", "services", "hosts")
 	g.signals <- syscall.SIGHUP
 	g.eventually("refused", func() bool { return has(g.events(audit.ConfigReload), `"status":"Failure".*postern\.yaml`) })
 	g.eventually("told", func() bool { return g.metric("postern_config_last_reload_successful 0") })

@@ -21,7 +21,7 @@ const (
 	// it may cost. idleRoom is the same for any other time: sessions that open
 	// while garbage lies between them would keep the pages of both for ever.
 	bulkRoom = 192 * mib
-	idleRoom = 16 * mib
+	idleRoom = 8 * mib
 	bulkRate = 128 * mib // allocated between two tunings: x/crypto allocates each byte it receives
 
 	tuneInterval = time.Second

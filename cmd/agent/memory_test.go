@@ -17,7 +17,7 @@ func TestTheHeapTargetIsTwiceLiveOrLiveAndRoom(t *testing.T) {
 		{48 * mib, bulkRoom, 400},
 		{192 * mib, bulkRoom, 100},
 		{1024 * mib, bulkRoom, 100},
-		{4 * mib, idleRoom, 400},
+		{4 * mib, idleRoom, 200},
 		{48 * mib, idleRoom, 100},
 	} {
 		if got := gcPercent(c.base, c.room); got != c.want {
@@ -33,8 +33,8 @@ func TestTheHeapHasRoomOnlyWhileBulkMoves(t *testing.T) {
 		t.Errorf("GOGC = %d while bulk moves, want 2400", p)
 	}
 	h.allocated += mib
-	if p, _ := tu.tune(h); p != 200 {
-		t.Errorf("GOGC = %d afterwards, want 200", p)
+	if p, _ := tu.tune(h); p != 100 {
+		t.Errorf("GOGC = %d afterwards, want 100", p)
 	}
 }
 

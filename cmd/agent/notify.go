@@ -79,7 +79,7 @@ func sessionStatus(draining bool, sessions []sshgate.Session, now time.Time) str
 			oldest = s.Since
 		}
 	}
-	return fmt.Sprintf("%s, oldest %s", line, age(now.Sub(oldest)))
+	return fmt.Sprintf("%s, oldest %s", line, readable(now.Sub(oldest)))
 }
 
 func plural(n int, noun string) string {
@@ -89,8 +89,8 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// age is a duration as one reads it: 12s, 4m, 3h12m, 2d4h.
-func age(d time.Duration) string {
+// readable is a duration as one reads it: 12s, 4m, 3h12m, 2d4h.
+func readable(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))

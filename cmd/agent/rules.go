@@ -18,6 +18,7 @@ import (
 	"postern/internal/metrics"
 	"postern/internal/policy"
 	"postern/internal/sshgate"
+	"postern/internal/upstream"
 )
 
 const (
@@ -33,7 +34,7 @@ const (
 )
 
 // rules keeps what a running gate goes by equal to its files: admission,
-// policy, revocations and frozen identities. A file that is wrong changes
+// policy, revocations, known hosts and frozen identities. A file that is wrong changes
 // nothing.
 type rules struct {
 	log       *zap.Logger
@@ -43,9 +44,10 @@ type rules struct {
 	admission *admission.Gate
 	server    *sshgate.Server // set before the first reload
 
-	mu          sync.Mutex     // guards what follows; held through a whole reload
-	config      *config.Config // in force
-	policy      *config.Policy // in force
+	mu          sync.Mutex           // guards what follows; held through a whole reload
+	config      *config.Config       // in force
+	policy      *config.Policy       // in force
+	known       *upstream.KnownHosts // in force
 	frozen      *frozen
 	watch       *fileWatch // of the policy's files
 	configFault string     // why postern.yaml as it is now is not in force
@@ -58,11 +60,15 @@ func loadRules(c *config.Config) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
+	known, err := loadKnownHosts(c.Login)
+	if err != nil {
+		return nil, err
+	}
 	f, err := loadFrozen(c.Admin.Frozen)
 	if err != nil {
 		return nil, fmt.Errorf("read the frozen identities: %w", err)
 	}
-	return &rules{config: c, policy: p, frozen: f, watch: watch}, nil
+	return &rules{config: c, policy: p, known: known, frozen: f, watch: watch}, nil
 }
 
 // loadPolicy loads twice: a change between the first load, which says what
@@ -80,7 +86,7 @@ func loadPolicy(path string) (*config.Policy, *fileWatch, error) {
 // gate returns the rules as the server takes them. The caller holds mu, or is
 // alone.
 func (r *rules) gate() sshgate.Rules {
-	return sshgate.Rules{Policy: r.policy.WithFrozen(r.frozen.names()...), Revoked: r.policy.Revoked}
+	return sshgate.Rules{Policy: r.policy.WithFrozen(r.frozen.names()...), Revoked: r.policy.Revoked, KnownHosts: r.known}
 }
 
 // current returns the configuration in force.
@@ -104,7 +110,9 @@ func (r *rules) reloadConfig(ctx context.Context, by *audit.Admin) error {
 		r.configFault = err.Error()
 		return r.keep(ctx, by, r.config.Path, r.config.Version, err)
 	}
-	if _, err := admission.New(c.Admission); err != nil {
+	_, admissionErr := admission.New(c.Admission)
+	known, err := loadKnownHosts(c.Login)
+	if err := errors.Join(admissionErr, err); err != nil {
 		r.configFault = err.Error()
 		return r.keep(ctx, by, c.Path, r.config.Version, err)
 	}
@@ -120,8 +128,8 @@ func (r *rules) reloadConfig(ctx context.Context, by *audit.Admin) error {
 	}
 	r.level.SetLevel(level(c.Log))
 	r.metrics.SetEndpoints(c.Admission.Endpoints)
-	r.config, r.configFault = c, ""
-	r.server.Recheck()
+	r.config, r.known, r.configFault = c, known, ""
+	r.server.SetRules(r.gate())
 	r.metrics.ConfigReloaded(r.policyFault == "", time.Now())
 	r.log.Info("configuration applied", zap.String("version", c.Version), zap.Strings("changed", live))
 	if len(restart) > 0 {

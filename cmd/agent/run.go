@@ -17,6 +17,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/health"
 	"postern/internal/metrics"
+	"postern/internal/record"
 	"postern/internal/sshgate"
 )
 
@@ -39,6 +40,8 @@ type gate struct {
 	server  *sshgate.Server
 	health  *health.Server
 	admin   *admin.Server
+
+	recordings *record.Store
 
 	sshListener                                  *watchedListener
 	healthListener, metricsListener, adminSocket net.Listener
@@ -72,14 +75,17 @@ func run(ctx context.Context, p process) error {
 // life are the contexts of a gate's parts, in the order in which they end.
 // None ends because the process is asked to: shutdown ends them.
 type life struct {
-	accept, write, ops             context.Context
-	stopAccept, stopWrite, stopOps context.CancelFunc
+	accept, record, write, ops                 context.Context
+	stopAccept, stopRecord, stopWrite, stopOps context.CancelFunc
+
+	accepted, recorded, written chan struct{} // closed when the part has ended
 }
 
 func newLife(ctx context.Context) *life {
-	l := &life{}
+	l := &life{accepted: make(chan struct{}), recorded: make(chan struct{}), written: make(chan struct{})}
 	ctx = context.WithoutCancel(ctx)
 	l.accept, l.stopAccept = context.WithCancel(ctx)
+	l.record, l.stopRecord = context.WithCancel(ctx)
 	l.write, l.stopWrite = context.WithCancel(ctx)
 	l.ops, l.stopOps = context.WithCancel(ctx)
 	return l
@@ -91,14 +97,17 @@ func (g *gate) serve(ctx context.Context) error {
 	defer cut()
 	l := newLife(ctx)
 	parts, failed := errgroup.WithContext(l.ops)
-	accepted, written := make(chan struct{}), make(chan struct{})
 
 	parts.Go(func() error {
-		defer close(written)
+		defer close(l.written)
 		return g.audit.Run(l.write)
 	})
 	parts.Go(func() error {
-		defer close(accepted)
+		defer close(l.recorded)
+		return g.recordings.Run(l.record)
+	})
+	parts.Go(func() error {
+		defer close(l.accepted)
 		return g.server.Serve(l.accept, g.sshListener)
 	})
 	parts.Go(func() error { return g.cutUnaudited(l.accept) })
@@ -111,7 +120,7 @@ func (g *gate) serve(ctx context.Context) error {
 	parts.Go(func() error { return tuneHeap(l.ops) })
 	parts.Go(func() error {
 		defer l.stopOps()
-		return g.shutdown(failed, force, l, accepted, written)
+		return g.shutdown(failed, force, l)
 	})
 	g.systemd.notify(daemon.SdNotifyReady + "\nSTATUS=" + g.status())
 	return parts.Wait()

@@ -64,7 +64,7 @@ func printSessions(w io.Writer, live []admin.SessionInfo, now time.Time) error {
 	var rows []string
 	for _, s := range live {
 		rows = append(rows, strings.Join([]string{
-			s.ID, s.Identity, s.Client, cmp.Or(s.Endpoint, "-"), age(now.Sub(s.Since)),
+			s.ID, s.Identity, s.Client, cmp.Or(s.Endpoint, "-"), readable(now.Sub(s.Since)),
 			byteCount(s.BytesIn), byteCount(s.BytesOut), rtt(s.RTTMillis), channelWords(s.Channels),
 		}, "\t"))
 	}

@@ -28,9 +28,9 @@ func (g *gate) beginDrain(why ending) {
 
 // shutdown waits for a reason to end and then ends the gate in the order that
 // a load balancer, a vendor and a reviewer can follow: unready, no new
-// sessions, no sessions, last event. What the caller stops afterwards still
+// sessions, no sessions, no recordings, last event. What the caller stops afterwards still
 // served while this ran.
-func (g *gate) shutdown(failed, force context.Context, l *life, accepted, written <-chan struct{}) error {
+func (g *gate) shutdown(failed, force context.Context, l *life) error {
 	why := g.awaitEnd(failed, force)
 	g.draining.Store(true)
 	g.systemd.notify(daemon.SdNotifyStopping)
@@ -43,12 +43,14 @@ func (g *gate) shutdown(failed, force context.Context, l *life, accepted, writte
 	pause(force, drain.Settle) // until the load balancer has seen it
 	g.server.Drain()
 	l.stopAccept()
-	<-accepted
+	<-l.accepted
 	live := len(g.server.Sessions())
 	cut := g.endSessions(force, drain.Timeout)
+	l.stopRecord() // no session is left that records
+	<-l.recorded
 	err := g.farewell(why, live, cut)
 	l.stopWrite()
-	<-written
+	<-l.written
 	err = errors.Join(err, g.audit.Close())
 	g.log.Info("stopped", zap.String("reason", why.reason), zap.Int("drained", live-cut), zap.Int("cut", cut), zap.Error(err))
 	return err
