@@ -53,16 +53,22 @@ func (w *Writer) flush(full bool) error {
 	if err := w.put(out.b, step); err != nil {
 		return err
 	}
+	w.countBlock()
+	w.pending.b = raw[:0]
+	if !full {
+		w.dropPending()
+	}
+	return w.failure // the block is in the file, but there may be no more
+}
+
+// countBlock adds what was pending to the totals.
+func (w *Writer) countBlock() {
 	w.totals.Blocks++
 	w.totals.Records += w.count
 	w.totals.Stdout += w.held.stdout
 	w.totals.Stderr += w.held.stderr
 	w.totals.Stdin += w.held.stdin
-	w.count, w.held, w.pending.b = 0, streams{}, raw[:0]
-	if !full {
-		w.dropPending()
-	}
-	return nil
+	w.count, w.held = 0, streams{}
 }
 
 // compress appends raw to b in the form that suits it. Bulk gets snappy, which
@@ -113,14 +119,15 @@ func (w *Writer) putEnd() error {
 }
 
 // put writes b at the file's end and keeps space reserved beyond it. When there
-// is none to reserve, b still goes into what was, and the recording fails.
+// is none to reserve, b still goes into what was, and the recording fails; put
+// returns an error only where b is not in the file.
 func (w *Writer) put(b []byte, step int64) error {
 	space := w.reserve(w.size+int64(len(b)), step)
 	if err := w.write(b); err != nil {
 		return w.fail(err)
 	}
 	if space != nil {
-		return w.fail(space)
+		w.fail(space)
 	}
 	return nil
 }
@@ -128,10 +135,7 @@ func (w *Writer) put(b []byte, step int64) error {
 func (w *Writer) write(b []byte) error {
 	// At its place, not at the end: what a failed write left is written over.
 	if _, err := w.file.WriteAt(b, w.size); err != nil {
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			err = fmt.Errorf("%w: %w", ErrSpace, err)
-		}
-		return err
+		return spaceError(err)
 	}
 	w.sum.Write(b)
 	w.size += int64(len(b))
@@ -149,16 +153,28 @@ func (w *Writer) reserve(end, step int64) error {
 	if w.reserved >= end+reserveEnd {
 		return nil
 	}
-	upTo := end + reserveEnd + step
+	err := w.reserveTo(end + reserveEnd + step)
+	if errors.Is(err, ErrSpace) {
+		err = w.reserveTo(end + reserveEnd) // what must be
+	}
+	return err
+}
+
+func (w *Writer) reserveTo(upTo int64) error {
 	err := fallocate(int(w.file.Fd()), w.size, upTo-w.size)
-	switch {
-	case err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS):
+	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		w.reserved = upTo
 		return nil
-	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG):
+	}
+	return spaceError(fmt.Errorf("reserve space: %w", err))
+}
+
+// spaceError marks an error that says that no space is left.
+func spaceError(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
 		return fmt.Errorf("%w: %w", ErrSpace, err)
 	}
-	return fmt.Errorf("reserve space: %w", err)
+	return err
 }
 
 func fallocate(fd int, from, n int64) error {

@@ -197,8 +197,8 @@ func (w *Writer) begin(h Header, key []byte) error {
 	if err := w.file.Chmod(0o640); err != nil {
 		return err
 	}
-	if err := w.put(b, reserveStep); err != nil {
-		return err
+	if err := w.put(b, reserveStep); err != nil || w.failure != nil {
+		return w.failure
 	}
 	if err := w.file.Sync(); err != nil {
 		return err
