@@ -106,14 +106,16 @@ func (c *Conn) readKexinit(offset int, o Options) error {
 
 func (c *Conn) awaitKexinit(offset int) error {
 	for {
+		var said *kexinit
 		payload, err := packetPayload(c.replay[offset:])
 		if payload != nil {
-			c.client, err = parseKexinit(payload)
+			said, err = parseKexinit(payload)
 		}
 		if err != nil {
 			return &Error{ReasonKexinitBad, err}
 		}
-		if c.client != nil {
+		if said != nil {
+			c.client.Store(said)
 			return nil
 		}
 		if err := c.readMore(); err != nil {

@@ -14,21 +14,21 @@ type Conn struct {
 	net.Conn
 
 	version string
-	client  *kexinit // nil if it did not come in time
+	client  atomic.Pointer[kexinit] // nil if it did not come in time, and once it is forgotten
 
 	replay     []byte // read by Accept and not yet passed on; owned by Read
 	opening    bool   // the writes below are not over; owned by Write
 	serverLine string // what the first write must repeat, then empty; owned by Write
 	tap        []byte // the server's plaintext so far; owned by Write
 
-	server  atomic.Pointer[kexinit] // set once
+	server  atomic.Pointer[kexinit] // set once, and nil again once it is forgotten
 	budget  atomic.Int64
 	read    atomic.Int64
 	written atomic.Int64
 }
 
 // Hello returns what the client said. The lists are the caller's.
-func (c *Conn) Hello() Hello { return c.client.hello(c.version, 6) }
+func (c *Conn) Hello() Hello { return c.client.Load().hello(c.version, 6) }
 
 // ServerHello returns what the gate itself said; its lists are empty until
 // ssh.NewServerConn has written its KEXINIT. It holds no Version.
@@ -37,6 +37,13 @@ func (c *Conn) ServerHello() Hello { return c.server.Load().hello("", 7) }
 // Authenticated lifts the byte budget. Call it once ssh.NewServerConn has
 // returned without an error.
 func (c *Conn) Authenticated() { c.budget.Store(math.MaxInt64) }
+
+// Forget drops the lists that both sides sent, some KiB a connection: from then
+// on Hello and ServerHello hold none. Call it once the key exchange is over.
+func (c *Conn) Forget() {
+	c.client.Store(nil)
+	c.server.Store(nil)
+}
 
 // BytesRead returns how many bytes came from the client, Accept's included.
 func (c *Conn) BytesRead() int64 { return c.read.Load() }

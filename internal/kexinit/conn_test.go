@@ -46,6 +46,17 @@ func TestAfterAuthenticationNothingIsBudgeted(t *testing.T) {
 	}
 }
 
+func TestWhatWasSaidCanBeForgottenButTheVersion(t *testing.T) {
+	c, _ := accepted(t, 4096, nil)
+	if len(c.Hello().KexAlgorithms) == 0 {
+		t.Fatal("nothing was said")
+	}
+	c.Forget()
+	if h := c.Hello(); h.Version != clientVersion || h.KexAlgorithms != nil || h.MACsServerClient != nil {
+		t.Errorf("after Forget: %+v", h)
+	}
+}
+
 func TestTheBudgetCountsWhatAcceptReads(t *testing.T) {
 	in := append([]byte(clientVersion+"\r\n"), clientKexinit()...)
 	o := options()

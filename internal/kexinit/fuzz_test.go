@@ -28,7 +28,7 @@ func FuzzAccept(f *testing.F) {
 		if v := c.Hello().Version; len(v) < 9 || len(v) > maxIdentification || !bytes.HasPrefix(in, []byte(v)) {
 			t.Fatalf("version %q", v)
 		}
-		if c.Authenticated(); c.client == nil {
+		if c.Authenticated(); c.client.Load() == nil {
 			t.Fatal("accepted at the end of the stream without a KEXINIT")
 		}
 		if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, in) {

@@ -34,6 +34,7 @@ type session struct {
 	origin   admission.Origin
 	accepted time.Time
 	wire     *kexinit.Conn // nil until the client has said hello
+	said     *audit.Hello  // nil until the session is open
 
 	// Set by the handshake, read-only afterwards.
 	opened time.Time
@@ -135,6 +136,7 @@ func (c *session) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan 
 	c.who = conn.Permissions.ExtraData[principalKey{}].(*principal)
 	c.opens = rate.NewLimiter(opensPerSecond, opensBurst)
 	wire.Authenticated()
+	c.forgetHello()
 	if err := c.tcp.SetDeadline(time.Time{}); err != nil {
 		conn.Close() // serve sees the closed connection and writes the end down
 	}
@@ -151,13 +153,9 @@ func (c *session) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <
 	defer stop()
 	c.recheck(time.Now()) // the rules may have changed since authentication began
 	c.offerHostKeys()
-	atTarget := make(chan *ssh.Request) // nothing is sent on it: global requests are for the gate
-	if through := chans; c.who.destination != nil {
-		chans = nil
-		c.channels.Go(func() {
-			defer c.recoverPanic()
-			c.throughLogin(ctx, through, atTarget)
-		})
+	disconnected := func() {}
+	if c.who.destination != nil {
+		chans, disconnected = c.throughDestination(ctx, chans)
 	}
 	for chans != nil || reqs != nil {
 		select {
@@ -175,7 +173,7 @@ func (c *session) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <
 			c.globalRequest(ctx, req)
 		}
 	}
-	close(atTarget)
+	disconnected()
 	c.closeForwards() // at once: the client may be back within the second
 	err := c.ssh.Wait()
 	c.mu.Lock()
@@ -444,9 +442,24 @@ func (c *session) event(code audit.Code, message string) audit.Event {
 	}
 	switch code {
 	case audit.ConnOpen, audit.ConnClose, audit.HandshakeFailed:
-		e.Hello = describeHello(c.wire)
+		e.Hello = c.hello()
 	}
 	return e
+}
+
+// hello describes what the client said. Once the session is open that is in the
+// log, and its fingerprints are all that is kept.
+func (c *session) hello() *audit.Hello {
+	if c.said != nil {
+		return c.said
+	}
+	return describeHello(c.wire)
+}
+
+func (c *session) forgetHello() {
+	c.said = describeHello(c.wire)
+	c.said.HASSHAlgorithms = ""
+	c.wire.Forget()
 }
 
 func describeHello(wire *kexinit.Conn) *audit.Hello {
