@@ -53,10 +53,13 @@ func (w *encoder) channelFacts() {
 	} else {
 		w.fact("channel", e.Channel)
 	}
-	if w.class == 1007 {
+	switch w.class {
+	case 1007:
 		w.fact("request", e.Kind)
 		w.fact("terminal", e.Terminal)
-	} else {
+	case 4008: // Kind is app_protocol_name
+		w.fact("login", e.Login)
+	default:
 		w.fact("channel_type", e.Kind)
 		w.fact("login", e.Login)
 	}
