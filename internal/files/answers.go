@@ -8,6 +8,8 @@ import (
 var (
 	errStray      = errors.New("data moved through a handle that was never given out")
 	errHandle     = errors.New("a handle that is no handle, or is open already")
+	errUnknown    = errors.New("a packet that no server sends")
+	errNotAgreed  = errors.New("an answer before SSH_FXP_VERSION")
 	errMismatched = errors.New("an answer that does not fit its request")
 )
 
@@ -28,10 +30,16 @@ func (s *SFTP) fromServer(p []byte) (rest []byte, err error) {
 	}
 	s.down = transfer{}
 	f := fields{rest: prefix[5:]}
-	if prefix[4] == fxpVersion {
+	switch prefix[4] {
+	case fxpVersion:
 		return rest, s.version(&f)
+	case fxpStatus, fxpHandle, fxpData, fxpName, fxpAttrs, fxpExtendedReply:
+		if !s.agreed {
+			return nil, errNotAgreed
+		}
+		return rest, s.answer(prefix[4], &f)
 	}
-	return rest, s.answer(prefix[4], &f)
+	return nil, errUnknown // a shell's greeting, most likely
 }
 
 // version reads the version that both sides speak from now on. Below 3 the
@@ -121,6 +129,9 @@ func (s *SFTP) data(r request, f *fields) error {
 	if r.file == nil {
 		return errStray
 	}
+	if n < int64(r.number) {
+		r.file.short = r.offset + uint64(n)
+	}
 	s.down = transfer{file: r.file, flow: r.file.in.begin(r.offset, n)}
 	return nil
 }
@@ -132,7 +143,7 @@ func (s *SFTP) handle(r request, f *fields) error {
 	if f.err != nil || open || name == "" || len(name) > 256 {
 		return errHandle
 	}
-	opened := newFile(r.about, name, r.flags, &s.early)
+	opened := newFile(r.about, name, r.number, &s.early)
 	if r.about.Action == Get && r.about.Path == s.sized.path {
 		opened.op.Size = s.sized.size
 	}
@@ -267,7 +278,7 @@ func (s *SFTP) statusOther(r request, code uint32) error {
 
 // notResized notes that the target did not set a size after all.
 func (r request) notResized() {
-	if r.kind == fxpFsetstat && r.file != nil && r.flags&attrSize != 0 {
+	if r.kind == fxpFsetstat && r.file != nil && r.number&attrSize != 0 {
 		r.file.mixed = true
 	}
 }

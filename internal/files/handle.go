@@ -12,6 +12,7 @@ type file struct {
 	in     ordered // what the client reads
 	out    ordered // what the client writes
 	end    uint64  // lowest offset at which the target said that the file ends
+	short  uint64  // where the last answer ended that was shorter than asked
 	listed bool    // a directory's names have all been sent
 	writes int     // WRITEs that are not answered
 	tail   uint64  // how long the file may be beside what is written: 0 when truncated, no bound when not
@@ -53,9 +54,13 @@ func (f *file) result() Operation {
 	return o
 }
 
+// wholeIn says that the target sent all of the file: it said that the file ends
+// where the data does, or it sent less than was asked, which section 6.4 allows
+// at the end only, and had no more where the client asked next.
 func (f *file) wholeIn() bool {
 	at := f.in.next
-	return f.in.whole() && (at == f.end || f.op.Size >= 0 && at == uint64(f.op.Size))
+	ended := at == f.end || at == f.short && f.end != math.MaxUint64 || f.op.Size >= 0 && at == uint64(f.op.Size)
+	return f.in.whole() && ended
 }
 
 func (f *file) wholeOut() bool {
@@ -75,7 +80,7 @@ func (f *file) resized(size uint64) {
 // request is what the target has not answered yet.
 type request struct {
 	kind   byte
-	flags  uint32     // OPEN: its flags; FSETSTAT: attrSize where it sets the size
+	number uint32     // OPEN: its flags; READ: how much; FSETSTAT: attrSize where it sets the size
 	names  bool       // it names a handle
 	file   *file      // whose handle that is; nil if nobody gave it out
 	offset uint64     // READ

@@ -127,7 +127,7 @@ func (s *SFTP) read(r *request, f *fields) (need Rights) {
 	switch r.kind {
 	case fxpRead:
 		s.named(r, f)
-		r.offset = f.uint64()
+		r.offset, r.number = f.uint64(), f.uint32()
 		return Rights{Read: true}
 	case fxpWrite:
 		s.named(r, f)
@@ -161,9 +161,9 @@ func (s *SFTP) named(r *request, f *fields) {
 // writing, and so do others: the rights are of what can be done with the handle.
 func (r *request) readOpen(f *fields) (need Rights) {
 	path := f.string()
-	r.flags = f.uint32()
-	need.Read = r.flags&fxfRead != 0 || r.flags&fxfWrite == 0
-	need.Write = r.flags&fxfChanges != 0
+	r.number = f.uint32()
+	need.Read = r.number&fxfRead != 0 || r.number&fxfWrite == 0
+	need.Write = r.number&fxfChanges != 0
 	action := Get
 	switch {
 	case need.Read && need.Write:
@@ -208,7 +208,7 @@ func (s *SFTP) readFsetstat(r *request, f *fields) {
 	}
 	r.about.Path = r.file.op.Path
 	if size, ok := f.size(); ok {
-		r.flags = attrSize
+		r.number = attrSize
 		r.file.resized(size)
 	}
 }
