@@ -1,7 +1,8 @@
 // Bench runs OpenSSH's sshd as a jump host and the gate side by side, in turns,
-// and prints what the gate takes as a share of what sshd takes. CPU seconds and
-// memory are the kernel's account of the server processes alone; clients and
-// targets live in this process. It writes bin/bench.json. Linux only.
+// and prints what the gate takes as a share of what sshd takes; and what
+// inspection, recording and decoding cost. CPU seconds and memory are the
+// kernel's account of the server processes alone; clients and targets are other
+// processes. It writes bin/bench.json. Linux only.
 package main
 
 import (
@@ -15,10 +16,11 @@ import (
 
 const (
 	rounds = 3
-	limit  = 8 * time.Minute // of the whole run
+	limit  = 20 * time.Minute // of the whole run
 )
 
-// samples holds what each round measured, by name of the measure and server.
+// samples holds what each round measured, by name of the measure and of what
+// was measured: a server, or a way through one.
 type samples map[string]map[string][]float64
 
 func (s samples) add(measure, server string, value float64) {
@@ -52,27 +54,39 @@ func run() error {
 	return r.write("bin/bench.json")
 }
 
-// oneRound measures both servers, freshly started, one after the other; who
-// comes first changes from round to round.
+// oneRound measures what a jump host does, and then what only the gate does,
+// each with servers that are freshly started. Who comes first changes from
+// round to round.
 func oneRound(ctx context.Context, n int, got samples) error {
+	for _, measures := range []func(context.Context, *bench) error{jumpHost, inspected} {
+		if err := inWorld(ctx, n%2 == 1, got, measures); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func inWorld(ctx context.Context, swap bool, got samples, measures func(context.Context, *bench) error) error {
 	w, err := newWorld()
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	servers, err := w.start(ctx)
-	if err != nil {
+	if err := w.start(ctx); err != nil {
 		return err
 	}
-	if n%2 == 1 {
-		servers[0], servers[1] = servers[1], servers[0]
+	if swap {
+		w.jumps[0], w.jumps[1] = w.jumps[1], w.jumps[0]
 	}
-	b := &bench{world: w, got: got}
-	if err := b.memory(ctx, servers); err != nil {
+	return measures(ctx, &bench{world: w, got: got})
+}
+
+func jumpHost(ctx context.Context, b *bench) error {
+	if err := b.memory(ctx, b.jumps); err != nil {
 		return fmt.Errorf("memory: %w", err)
 	}
 	for _, measure := range []func(context.Context, *server) error{b.handshakes, b.firstByte, b.bulk} {
-		for _, s := range servers {
+		for _, s := range b.jumps {
 			if err := measure(ctx, s); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}

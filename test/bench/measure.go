@@ -16,13 +16,13 @@ import (
 const (
 	parallel   = 4
 	firstBytes = 100
-	bulkBytes  = 256 << 20
+	bulkBytes  = 1 << 30
 	settle     = 25 * time.Second // the gate gives idle memory back after 10 to 20 s
 )
 
 // handshakeCount: the gate's handshakes are so cheap that as few as sshd's
 // would drown in the 10 ms of the kernel's account.
-var handshakeCount = map[string]int{"sshd": 150, "postern": 600}
+var handshakeCount = map[string]int{"sshd": 150, "postern": 2000}
 
 // sessionCount: more of sshd's two processes would take minutes to start.
 var sessionCount = map[string]int{"sshd": 200, "postern": 1000}
@@ -75,6 +75,10 @@ func alone(ctx context.Context, s *server) error {
 
 // dialMany opens n connections, a few at a time, and calls then on each.
 func (b *bench) dialMany(ctx context.Context, s *server, n int, then func(*ssh.Client) error) ([]*ssh.Client, error) {
+	return b.openMany(n, func(from net.IP) (*ssh.Client, error) { return b.dialFrom(ctx, s, from) }, then)
+}
+
+func (b *bench) openMany(n int, dial func(from net.IP) (*ssh.Client, error), then func(*ssh.Client) error) ([]*ssh.Client, error) {
 	clients, errs := make([]*ssh.Client, n), make([]error, n)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, parallel)
@@ -83,7 +87,7 @@ func (b *bench) dialMany(ctx context.Context, s *server, n int, then func(*ssh.C
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if clients[i], errs[i] = b.dialFrom(ctx, s, from); errs[i] == nil {
+			if clients[i], errs[i] = dial(from); errs[i] == nil {
 				errs[i] = then(clients[i])
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,12 +29,33 @@ KbdInteractiveAuthentication no
 MaxStartups 5000
 `
 
+// targetConfig is of the sshd behind both jump hosts.
+const targetConfig = `ListenAddress 127.0.0.2:$TARGET
+ListenAddress 127.0.0.3:$TARGET
+HostKey $DIR/sshd_host_key
+AuthorizedKeysFile $DIR/authorized_keys
+TrustedUserCAKeys $DIR/user_ca.pub
+Subsystem sftp /usr/lib/openssh/sftp-server
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+MaxStartups 5000
+`
+
 const posternYAML = `listen: $ADDR
 admission:
   proxy_protocol: off
   sources: [127.0.0.0/8]
 ssh:
   host_keys: [$DIR/ed25519]
+  host_ca: $DIR/host_ca
+upstream:
+  user_ca: $DIR/user_ca
+  known_hosts: [$DIR/known_hosts]
+recordings: { dir: $DIR/recordings, min_free: 1MiB }
 policy: $DIR/policy.yaml
 limits: { max_startups: 5000, max_startups_per_source: 5000, max_sessions: 5000, max_sessions_per_identity: 5000 }
 audit:
@@ -54,6 +76,17 @@ rules:
     identities: [bench]
     targets: ["127.0.0.0/8:1024-65535"]
     allow: [forward]
+  - name: recorded
+    identities: [bench]
+    targets: ["127.0.0.2:$TARGET", "127.0.0.4:$TARGET"]
+    logins: [$LOGIN]
+    allow: [shell, exec, sftp-read, sftp-write]
+  - name: unrecorded
+    identities: [bench]
+    targets: ["127.0.0.3:$TARGET"]
+    logins: [$LOGIN]
+    allow: [shell, exec, sftp-read, sftp-write]
+    recording: { off: true }
 frozen: []
 `
 
@@ -69,10 +102,14 @@ type server struct {
 // world is the folder, the client's key and the servers of one round.
 type world struct {
 	dir     string
-	user    string
-	signer  ssh.Signer
-	servers []*server
-	sources int // source addresses that were used
+	user    string     // at the jump hosts
+	login   string     // at the target behind them
+	port    string     // of the targets: 127.0.0.2 is recorded, 127.0.0.3 is not, 127.0.0.4 lives in this process
+	signer  ssh.Signer // the client's
+	hostKey ssh.Signer // of the targets
+	jumps   []*server  // sshd and postern
+	servers []*server  // all
+	sources int        // source addresses that were used
 }
 
 func newWorld() (*world, error) {
@@ -80,8 +117,9 @@ func newWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, user: os.Getenv("USER")}
+	w := &world{dir: dir, user: os.Getenv("USER"), login: os.Getenv("USER")}
 	if os.Geteuid() == 0 {
+		w.login = "root" // who has a shell, unlike the next
 		// A jump host's users are not root; for root, sshd would leave out
 		// the second process that each session has.
 		w.user = "nobody"
@@ -94,7 +132,7 @@ func newWorld() (*world, error) {
 		w.signer, err = w.key("client")
 	}
 	if err == nil {
-		_, err = w.key("sshd_host_key")
+		w.hostKey, err = w.key("sshd_host_key")
 	}
 	if err == nil {
 		err = os.WriteFile(w.path("authorized_keys"), ssh.MarshalAuthorizedKey(w.signer.PublicKey()), 0o644)
@@ -124,28 +162,47 @@ func (w *world) key(name string) (ssh.Signer, error) {
 	return ssh.NewSignerFromKey(private)
 }
 
-// start returns sshd and the gate once both accept connections.
-func (w *world) start(ctx context.Context) ([]*server, error) {
+// start returns once sshd, the gate and the target behind them accept
+// connections.
+func (w *world) start(ctx context.Context) error {
 	sshd, err := exec.LookPath("/usr/sbin/sshd")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	health, err := freeAddr()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	vars := map[string]string{"DIR": w.dir, "HEALTH": health, "USER": w.user,
-		"KEY": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(w.signer.PublicKey())))}
+	vars, err := w.vars(health)
+	if err != nil {
+		return err
+	}
 	if err := w.write("policy.yaml", policyYAML, vars); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.launch(ctx, "sshd", sshdConfig, vars, sshd, "-D", "-e", "-f"); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.launch(ctx, "postern", posternYAML, vars, "bin/postern", "serve", "--config"); err != nil {
+		return err
+	}
+	w.jumps = slices.Clone(w.servers)
+	if err := w.await(ctx, health); err != nil { // the gate has made its CA by then
+		return err
+	}
+	return w.launch(ctx, "target", targetConfig, vars, sshd, "-D", "-e", "-f")
+}
+
+func (w *world) vars(health string) (map[string]string, error) {
+	target, err := freeAddr()
+	if err != nil {
 		return nil, err
 	}
-	return w.servers, w.await(ctx, health)
+	_, w.port, _ = net.SplitHostPort(target)
+	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(w.hostKey.PublicKey())))
+	known := fmt.Sprintf("[127.0.0.2]:%[1]s,[127.0.0.3]:%[1]s,[127.0.0.4]:%[1]s %[2]s\n", w.port, key)
+	return map[string]string{"DIR": w.dir, "HEALTH": health, "USER": w.user, "LOGIN": w.login, "TARGET": w.port,
+		"KEY": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(w.signer.PublicKey())))}, os.WriteFile(w.path("known_hosts"), []byte(known), 0o644)
 }
 
 func (w *world) write(name, text string, vars map[string]string) error {
@@ -200,7 +257,7 @@ func (w *world) await(ctx context.Context, health string) error {
 }
 
 func (w *world) ready(ctx context.Context, health string) error {
-	c, err := w.dial(ctx, w.servers[0])
+	c, err := w.dial(ctx, w.jumps[0])
 	if err != nil {
 		return err
 	}
@@ -242,16 +299,23 @@ func (w *world) dial(ctx context.Context, s *server) (*ssh.Client, error) {
 }
 
 func (w *world) dialFrom(ctx context.Context, s *server, from net.IP) (*ssh.Client, error) {
+	return w.dialAs(ctx, s.addr, w.user, from)
+}
+
+// dialAs is of a client that knows one key exchange, the same for both servers:
+// their first choices would differ.
+func (w *world) dialAs(ctx context.Context, addr, user string, from net.IP) (*ssh.Client, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: patience}
-	nc, err := dialer.DialContext(ctx, "tcp", s.addr)
+	nc, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	nc.SetDeadline(time.Now().Add(patience))
-	c, chans, reqs, err := ssh.NewClientConn(nc, s.addr, &ssh.ClientConfig{
-		User:            w.user,
+	c, chans, reqs, err := ssh.NewClientConn(nc, addr, &ssh.ClientConfig{
+		Config:          ssh.Config{KeyExchanges: []string{ssh.KeyExchangeCurve25519}},
+		User:            user,
 		Auth:            []ssh.AuthMethod{ssh.PublicKeys(w.signer)},
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // both servers are this process's own
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // the servers are this process's own
 	})
 	if err != nil {
 		nc.Close()
