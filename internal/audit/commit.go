@@ -152,10 +152,16 @@ func (l *Log) rescue(records []record, cause error) error {
 	return nil
 }
 
+// The reasons of LogFailure.
+const (
+	reasonIO      = "io_error"
+	reasonNoSpace = "no_space" // the disk or a quota is full
+)
+
 func failureEvent(old *segment, state State, cause error) Event {
-	reason := "io_error"
+	reason := reasonIO
 	if noRoom(cause) {
-		reason = "no_space"
+		reason = reasonNoSpace
 	}
 	return Event{
 		Code: LogFailure, Message: "a write to the audit log failed; it goes on in this segment", Alert: true,

@@ -96,7 +96,9 @@ type Event struct {
 
 // FileOperation is one thing that a client did to a file at a target. BytesIn,
 // BytesOut, Start and End of the event are those of the operation, Kind is the
-// protocol ("sftp", "scp", "rsync"), and Failed is how it ended.
+// protocol ("sftp", "scp", "rsync"), and Failed is how it ended. Where Reason is
+// "", status_code of one that failed is its SSH_FX_ name or, in protocols that
+// have none, file_denied or file_failed.
 type FileOperation struct {
 	Action  string // "get", "put", "update", "list", "remove", "rename", "mkdir", "rmdir", "setstat", "symlink", "link"
 	Path    string

@@ -155,8 +155,15 @@ func (w *encoder) status() {
 		w.id("status", 1, "Success")
 	}
 	w.str("message", w.e.Message)
-	w.str("status_code", w.e.Reason)
+	w.str("status_code", w.statusCode())
 	w.str("status_detail", w.e.Detail)
+}
+
+func (w *encoder) statusCode() string {
+	if op := w.e.FileOp; w.e.Reason == "" && w.e.Code == FileOp && op != nil && w.failed(w.e) {
+		return op.reason()
+	}
+	return w.e.Reason
 }
 
 // aggregate is for one event that stands for many; others carry no count. An

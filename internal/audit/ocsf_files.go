@@ -26,9 +26,28 @@ func (w *encoder) fileActivity() {
 	}
 }
 
+// The reasons of FileOp in protocols whose answers are free text.
+const (
+	reasonFileDenied = "file_denied"
+	reasonFileFailed = "file_failed"
+)
+
+// reason is why an operation failed that has no Event.Reason.
+func (op *FileOperation) reason() string {
+	switch {
+	case op.isSFTP():
+		return op.Status
+	case op.Denied:
+		return reasonFileDenied
+	}
+	return reasonFileFailed
+}
+
+func (op *FileOperation) isSFTP() bool { return strings.HasPrefix(op.Status, "SSH_FX_") }
+
 // answer is what the client was told of the operation.
 func (w *encoder) answer(op *FileOperation) {
-	if strings.HasPrefix(op.Status, "SSH_FX_") {
+	if op.isSFTP() {
 		w.key("codes")
 		w.b = append(strconv.AppendUint(append(w.b, '['), uint64(op.Code), 10), ']')
 	}

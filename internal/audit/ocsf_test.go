@@ -189,13 +189,17 @@ func TestWhatAnEventSaysStandsWhereOCSFLooksForIt(t *testing.T) {
 			"type_uid": 400801., "activity_name": "Put", "command": "SSH_FXP_CLOSE", "name": "/data/in/part-1 -> /data/part-1", "file/name": "part-1", "file/path": "/data/in/part-1",
 			"file/size": 401., "file/type": "Regular File", "file/hashes/value": strings.Repeat("cd", 32), "traffic/bytes_in": 401., "dst_endpoint/ip": "10.0.12.8",
 			"unmapped/postern/hash_complete": false, "unmapped/postern/target_path": "/data/part-1", "unmapped/postern/duration_ms": 60000., "unmapped/postern/operation": "put"}},
-		{"download that the target refused", Event{Code: FileOp, Kind: "sftp", Failed: true, Reason: "file_failed",
+		{"download that the target refused", Event{Code: FileOp, Kind: "sftp", Failed: true,
 			FileOp: &FileOperation{Action: "get", Path: "/etc/shadow", Size: -1, Status: "SSH_FX_PERMISSION_DENIED", Code: 3, Command: "SSH_FXP_OPEN"}}, want{
-			"type_uid": 400802., "app_protocol_name": "sftp", "status": "Failure", "status_code": "file_failed", "action": "Allowed", "disposition": "Error", "severity": "Low",
+			"type_uid": 400802., "app_protocol_name": "sftp", "status": "Failure", "status_code": "SSH_FX_PERMISSION_DENIED", "action": "Allowed", "disposition": "Error", "severity": "Low",
 			"file/size": nil, "file/hashes": nil, "traffic/bytes": 0., "unmapped/postern/hash_complete": nil}},
-		{"rename that the gate refused", Event{Code: FileOp, Failed: true, Reason: "file_denied",
+		{"upload that the target's scp refused", Event{Code: FileOp, Kind: "scp", Failed: true, FileOp: &FileOperation{Action: "put", Path: "x", Size: -1, Status: "scp: x: Permission denied"}}, want{
+			"status_code": "file_failed", "codes": nil}},
+		{"upload with a reason of the gate's own", Event{Code: FileOp, Failed: true, Reason: "policy_changed", FileOp: &FileOperation{Action: "put", Path: "x", Status: "SSH_FX_FAILURE"}}, want{
+			"status_code": "policy_changed"}},
+		{"rename that the gate refused", Event{Code: FileOp, Failed: true,
 			FileOp: &FileOperation{Action: "rename", Path: "/tmp/x", To: "/etc/cron.d/x", Size: -1, Denied: true}}, want{
-			"type_uid": 400805., "action": "Denied", "disposition": "Unauthorized", "severity": "Medium", "name": "/tmp/x -> /etc/cron.d/x", "file/type": "Unknown", "traffic": nil}},
+			"type_uid": 400805., "action": "Denied", "status_code": "file_denied", "disposition": "Unauthorized", "severity": "Medium", "name": "/tmp/x -> /etc/cron.d/x", "file/type": "Unknown", "traffic": nil}},
 		{"listing", Event{Code: FileOp, FileOp: &FileOperation{Action: "list", Path: "/data/", Size: -1, Entries: 41}}, want{
 			"type_uid": 400806., "file/name": "data", "file/type": "Folder", "unmapped/postern/entries": 41.}},
 		{"what OCSF has no verb for", Event{Code: FileOp, FileOp: &FileOperation{Action: "symlink", Path: "a", To: "b", Size: -1}}, want{"type_uid": 400899., "activity_name": "Symlink"}},
