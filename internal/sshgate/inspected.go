@@ -220,7 +220,10 @@ func (s *inspectedChannel) output(from io.Reader, to io.Writer, which record.Kin
 			close(s.outputDone)
 		}
 	}()
-	var p *program
+	var (
+		p       *program
+		sampler metrics.Sampler
+	)
 	gone := false
 	carry(from, func(b []byte) {
 		if p == nil {
@@ -230,16 +233,21 @@ func (s *inspectedChannel) output(from io.Reader, to io.Writer, which record.Kin
 			return // of no program, or to nobody
 		}
 		s.inspection.heard.Add(int64(len(b)))
-		gone = !s.show(p, to, which, b)
+		gone = !s.show(p, to, which, b, sampler.Pick())
 	})
 }
 
 // show records bytes, passes them on, and reports whether there is anybody to
 // take more.
-func (s *inspectedChannel) show(p *program, to io.Writer, which record.Kind, b []byte) bool {
+func (s *inspectedChannel) show(p *program, to io.Writer, which record.Kind, b []byte, timed bool) bool {
+	var began time.Time
+	if timed {
+		began = time.Now()
+	}
 	if !p.tape.output(which, b) {
 		return false
 	}
+	s.countOut(p, len(b))
 	if which == record.Stderr {
 		s.stderr.Lock()
 		defer s.stderr.Unlock()
@@ -247,13 +255,24 @@ func (s *inspectedChannel) show(p *program, to io.Writer, which record.Kind, b [
 			return false
 		}
 	}
-	p.out.Add(int64(len(b)))
-	s.session.live.Add(metrics.ToClient, int64(len(b)))
 	if which == record.Stdout && p.transfer != nil {
-		return p.transfer.toClient(to, b) == nil
+		if p.transfer.restricted {
+			p.transfer.answers.Lock()
+			defer p.transfer.answers.Unlock()
+		}
+		b = p.transfer.fromTarget(b)
 	}
-	_, err := to.Write(b)
-	return err == nil
+	if timed {
+		s.session.server.opt.Metrics.Inspected(time.Since(began))
+	}
+	return writeAll(to, b) == nil
+}
+
+func (s *inspectedChannel) countOut(p *program, n int) {
+	s.session.live.Add(metrics.ToClient, int64(n))
+	if p.out.Add(int64(n)) == int64(n) {
+		s.session.server.opt.Metrics.FirstByte(typeSession, time.Since(p.started), s.session.id)
+	}
 }
 
 // stdin passes on what the client sends until its EOF.
@@ -270,8 +289,7 @@ func (s *inspectedChannel) stdin(p *program) {
 			failed = p.transfer.toTarget(s.target, b) != nil
 			return
 		}
-		_, err := s.target.Write(b)
-		failed = err != nil
+		failed = writeAll(s.target, b) != nil
 	})
 	if !failed {
 		s.target.CloseWrite()

@@ -33,7 +33,7 @@ type tape struct {
 	input    bool
 	echo     echo
 	failed   sync.Once
-	broken   atomic.Bool
+	counted  int64 // bytes of the file, in the metrics; of Chunk and Close, which don't meet
 }
 
 // openTape begins the recording of a program that is about to start. Its
@@ -135,7 +135,6 @@ func (t *tape) write(k record.Kind, p []byte) bool {
 // it or ends, as the rule says.
 func (t *tape) fail(err error) {
 	t.failed.Do(func() {
-		t.broken.Store(true)
 		t.channel.session.server.opt.Audit.Note(t.failure(err))
 		if t.goOn {
 			t.live.Store(nil)
@@ -150,7 +149,8 @@ func (t *tape) close(complete bool) {
 	if t.writer == nil {
 		return
 	}
-	sum, err := t.writer.Close(complete && !t.broken.Load())
+	sum, err := t.writer.Close(complete)
+	t.countBytes(sum.Size)
 	if err != nil {
 		t.fail(err)
 		return
@@ -164,10 +164,16 @@ func (t *tape) close(complete bool) {
 }
 
 func (t *tape) chunk(c record.Chunk) {
+	t.countBytes(c.Size)
 	e := t.event(audit.RecordingChunk, "recording goes on")
 	e.FileSize, e.FileHash = c.Size, c.SHA256
 	e.Extra["records"] = c.Records
 	t.channel.session.server.opt.Audit.Note(e)
+}
+
+func (t *tape) countBytes(size int64) {
+	t.channel.session.server.opt.Metrics.RecordingBytes(size - t.counted)
+	t.counted = size
 }
 
 func (t *tape) event(code audit.Code, message string) audit.Event {
@@ -182,7 +188,11 @@ func (t *tape) event(code audit.Code, message string) audit.Event {
 func (t *tape) failure(err error) audit.Event {
 	e := t.event(audit.RecordingFailed, "recording failed")
 	e.Failed, e.Reason, e.Detail, e.Alert = true, reasonRecording, err.Error(), true
-	e.Extra["continue"] = t.goOn
+	e.Extra["on_failure"] = "terminate"
+	if t.goOn {
+		e.Extra["on_failure"] = "continue"
+	}
+	t.channel.session.server.opt.Metrics.RecordingFailed()
 	t.channel.session.log.Error("recording failed", zap.String("recording", t.id), zap.Error(err))
 	return e
 }

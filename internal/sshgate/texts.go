@@ -54,8 +54,6 @@ const (
 	reasonNotGranted        = "not_granted"
 	reasonCertNoPTY         = "cert_no_pty"
 	reasonEnv               = "environment"
-	reasonFileDenied        = "file_denied"
-	reasonFileFailed        = "file_failed"
 )
 
 // text is the sentence that a client is shown for a reason. It names no

@@ -9,6 +9,7 @@ import (
 
 	"postern/internal/audit"
 	"postern/internal/files"
+	"postern/internal/metrics"
 )
 
 // transfer sees what a program does to files, and keeps it within its rights.
@@ -59,19 +60,16 @@ func (t *transfer) toTarget(target io.Writer, b []byte) error {
 	return writeAll(t.channel.client, t.sftp.Answers())
 }
 
-// toClient decodes what the target sent and passes it on.
-func (t *transfer) toClient(client io.Writer, b []byte) error {
-	if t.restricted {
-		t.answers.Lock()
-		defer t.answers.Unlock()
-	}
+// fromTarget decodes what the target sent and returns what the client gets.
+// Where the transfer is restricted, answers is held until it has been written.
+func (t *transfer) fromTarget(b []byte) []byte {
 	switch {
 	case t.scp != nil:
 		t.scp.Server(b)
 	case t.sftp != nil:
 		b = t.sftp.Server(b)
 	}
-	return writeAll(client, b)
+	return b
 }
 
 func writeAll(w io.Writer, b []byte) error {
@@ -117,17 +115,20 @@ func (t *transfer) report(op files.Operation) {
 	e.Kind, e.Rule, e.Time = op.Protocol, t.program.grant.rule, op.End
 	e.BytesIn, e.BytesOut, e.Start, e.End = op.BytesWritten, op.BytesRead, op.Start, op.End
 	e.FileOp = &audit.FileOperation{
-		Action: op.Action, Path: op.Path, To: op.To, Size: op.Size, SHA256: op.SHA256, Partial: op.Partial,
+		Action: op.Action, Path: op.Path, To: op.To, Size: op.Size, SHA256: op.SHA256, Partial: op.Partial, Denied: op.Denied,
 		Status: op.Status, Code: op.StatusCode, Command: op.Command, Entries: op.Entries,
 	}
+	c, result := t.channel.session, metrics.ResultOK
 	switch {
 	case op.Denied:
-		e.Failed, e.Reason = true, reasonFileDenied
-		e.Message += " denied"
-		t.channel.session.countDenied()
+		result = metrics.ResultDenied
+		c.countDenied()
 	case op.Failed:
-		e.Failed, e.Reason = true, reasonFileFailed
-		e.Message += " failed"
+		result = metrics.ResultFailed
 	}
-	t.channel.session.server.opt.Audit.Note(e)
+	if e.Failed = result != metrics.ResultOK; e.Failed {
+		e.Message += " " + result
+	}
+	c.server.opt.Metrics.FileOperation(op.Protocol, op.Action, result)
+	c.server.opt.Audit.Note(e)
 }
