@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// proxy runs a server behind a decoder. Without a command of its own ("-") it
-// is an ssh to scp: the last argument is the command line.
+// proxy runs a server behind a decoder. "-" makes it an ssh to scp, whose last
+// argument is the command line, and "rsync" an ssh to rsync that only notes it.
 func proxy(command string, args []string) int {
 	out, err := os.OpenFile(os.Getenv(opsEnv), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -37,6 +37,16 @@ func proxy(command string, args []string) int {
 	defer out.Close()
 	lines := json.NewEncoder(out)
 	report := func(o Operation) { _ = lines.Encode(o) }
+	if command == "rsync" {
+		line := strings.Join(args[1:], " ") // after the host, as ssh joins it
+		_ = lines.Encode(Classify(line))
+		cmd := exec.Command("/bin/sh", "-c", line)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		if cmd.Run() != nil {
+			return 1
+		}
+		return 0
+	}
 	cmd := exec.Command(command)
 	if command == "-" {
 		cmd = exec.Command("/bin/sh", "-c", args[len(args)-1])
