@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/crypto/ssh"
 
 	"postern/internal/audit"
@@ -182,8 +183,19 @@ func (c *session) targetFailed(e audit.Event, err error) *refusal {
 	e.Code, e.Time, e.Message = audit.TargetFailed, time.Now(), "login as "+e.Login+"@"+e.TargetHost+" failed: "+ref.reason
 	e.Detail = err.Error()
 	e.Alert = outcome == upstream.OutcomeHostKeyChanged || outcome == upstream.OutcomeHostKeyRevoked
-	c.noteRefusal(ref.reason, e)
+	c.refuseInside(ref.reason, e)
 	return ref
+}
+
+// refuseInside writes down what was refused or failed on a channel or a
+// connection that is open already, and counted so.
+func (c *session) refuseInside(reason string, e audit.Event) {
+	c.mu.Lock()
+	c.denied++
+	c.mu.Unlock()
+	e.Failed, e.Reason = true, reason
+	c.log.Info("inspected session refused", zap.String("reason", reason), zap.String("target", e.TargetHost), zap.String("login", e.Login), zap.String("detail", e.Detail))
+	c.server.opt.Audit.Refuse(e)
 }
 
 // inspect relays between the client and the target until either connection

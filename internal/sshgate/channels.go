@@ -173,7 +173,8 @@ func (c *session) noteRefusal(reason string, e audit.Event) {
 // rejection is the RFC 4254 §5.1 code for a refusal by policy or of a target.
 func rejection(reason string) ssh.RejectionReason {
 	switch reason {
-	case "refused", "timeout", "unreachable", "no_such_name", "error", "canceled":
+	case "refused", "timeout", "unreachable", "no_such_name", "error", "canceled",
+		"host_key_unknown", "host_key_changed", "host_key_revoked", "not_ssh", "login_refused", "handshake":
 		return ssh.ConnectionFailed
 	case reasonMaxChannels, reasonChannelRate, reasonAuditUnavailable:
 		return ssh.ResourceShortage

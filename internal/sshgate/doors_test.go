@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,12 +124,15 @@ func sshTarget(t testing.TB, key ssh.Signer, ca ssh.PublicKey, login string) net
 			if err != nil {
 				return
 			}
-			answerExec(ch, in)
+			if !answerExec(ch, in) {
+				return
+			}
 		}
 	})
 }
 
-func answerExec(ch ssh.Channel, in <-chan *ssh.Request) {
+// answerExec returns false where the command was to hang up.
+func answerExec(ch ssh.Channel, in <-chan *ssh.Request) bool {
 	for req := range in {
 		var m struct{ Command string }
 		if req.Type != "exec" || ssh.Unmarshal(req.Payload, &m) != nil {
@@ -138,10 +142,14 @@ func answerExec(ch ssh.Channel, in <-chan *ssh.Request) {
 			continue
 		}
 		req.Reply(true, nil)
+		if m.Command == "hang up" {
+			return false
+		}
 		fmt.Fprintf(ch, "ran %q", m.Command)
 		ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{7}))
 		ch.Close()
 	}
+	return true
 }
 
 // jumpTo opens an inner connection through an outer client, as ssh -J does.
@@ -432,6 +440,63 @@ func TestACertificateWithoutForwardingHasNoProxyJump(t *testing.T) {
 	}
 	defer direct.Close()
 	wantRun(t, direct)
+}
+
+// A target that never answers must not keep a session that nobody is in.
+func TestWhoeverLeavesDuringTheLoginLeavesNothingBehind(t *testing.T) {
+	d := newDoorGate(t, gateSpec{options: func(o *Options) {
+		o.Upstream = upstream.New(upstream.Options{DialTimeout: time.Hour})
+	}})
+	asked := make(chan struct{}, 2)
+	silent := serveTCP(t, func(nc net.Conn) {
+		asked <- struct{}{}
+		io.Copy(io.Discard, nc)
+	})
+	d.knows(t)
+	direct, err := d.dial("hadoop@"+silent.String(), d.keys["vendor"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	direct.Close()
+	outer := d.client("vendor")
+	var inner sync.WaitGroup
+	inner.Go(func() { jumpTo(outer, silent.String(), d.inner("hadoop")) })
+	<-asked
+	outer.Close()
+	inner.Wait()
+	d.eventually(t, audit.TargetFailed, `"canceled"`, `"door":"login"`)
+	d.eventually(t, audit.TargetFailed, `"canceled"`, `"door":"proxyjump"`)
+	for deadline := time.Now().Add(5 * time.Second); len(d.Sessions()) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("left: %+v", d.Sessions())
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func TestATargetThatEndsTheConnectionEndsTheSession(t *testing.T) {
+	d := newDoorGate(t, gateSpec{})
+	at := d.target(t)
+	client, err := d.dial("hadoop@"+at.String(), d.keys["vendor"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if out, _, _, err := exec(client, "hang up"); out != "" || err == nil {
+		t.Errorf("%q, %v", out, err)
+	}
+	client.Wait()
+	d.eventually(t, audit.TargetClose, `"target_closed"`)
+	d.eventually(t, audit.ConnClose, `"target_closed"`)
+}
+
+func TestMalloryMayNotEvenKnock(t *testing.T) {
+	d := newDoorGate(t, gateSpec{})
+	at := d.target(t)
+	if _, _, err := jumpTo(d.client("mallory"), at.String(), d.inner("hadoop")); err == nil || !strings.Contains(err.Error(), "no_rule") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestDestinations(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -101,6 +102,9 @@ func (h *hostCerts) certify(key ssh.Signer, name string, now time.Time) (ssh.Sig
 		KeyId: "postern for " + name, ValidPrincipals: []string{name},
 		ValidAfter:  uint64(now.Add(-hostCertBackdate).Unix()),
 		ValidBefore: uint64(now.Add(hostCertLifetime).Unix()),
+	}
+	if lower := strings.ToLower(name); lower != name {
+		cert.ValidPrincipals = append(cert.ValidPrincipals, lower) // what OpenSSH's client looks for
 	}
 	if err := cert.SignCert(rand.Reader, h.ca); err != nil {
 		return nil, err

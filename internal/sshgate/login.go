@@ -80,17 +80,27 @@ func splitPort(s string) (host, port string) {
 	return s, port
 }
 
-// throughLogin serves a session whose user name is its destination: it logs in
-// at the target, and the session's channels become the target's. It returns
-// when the session's connection has ended.
-func (c *session) throughLogin(ctx context.Context, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
-	i, ref := c.arriveAt(ctx, *c.who.destination)
-	if ref != nil {
-		c.turnAway(chans, ref)
-		return
+// throughDestination lets the session's channels, all of them, be those of its
+// destination; what it returns in their place has none. Global requests stay
+// the gate's to answer. The function is to be called when the client's
+// connection has ended.
+func (c *session) throughDestination(ctx context.Context, chans <-chan ssh.NewChannel) (none <-chan ssh.NewChannel, disconnected func()) {
+	connected, cancel := context.WithCancel(ctx)
+	reqs := make(chan *ssh.Request) // never sent on
+	c.channels.Go(func() {
+		defer c.recoverPanic()
+		a, ref := c.arriveAt(connected, *c.who.destination)
+		if ref != nil {
+			c.turnAway(chans, ref)
+			return
+		}
+		a.client = c.ssh
+		c.endedBy(c.inspect(ctx, a, chans, reqs))
+	})
+	return nil, func() {
+		cancel() // nobody waits for the target any more
+		close(reqs)
 	}
-	i.client = c.ssh
-	c.inspect(ctx, i, chans, reqs)
 }
 
 // arriveAt decides about a destination and logs in there.
@@ -103,11 +113,22 @@ func (c *session) arriveAt(ctx context.Context, d destination) (*arrived, *refus
 	return c.arrive(ctx, arrival{destination: d, verdict: v, extra: map[string]any{"door": "login"}})
 }
 
+// endedBy gives the session's last event the reason for which its target's
+// connection ended.
+func (c *session) endedBy(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending == "" && reason != reasonClient {
+		c.ending = reason
+	}
+}
+
 // turnAway tells a client why its session can't be: on the first session
 // channel, where people and programs look, and as the refusal of any other.
-// It returns when the connection has ended.
+// Then the session is cut. It returns when the connection has ended.
 func (c *session) turnAway(chans <-chan ssh.NewChannel, ref *refusal) {
-	timer := time.AfterFunc(turnAwayPatience, func() { c.ssh.Close() })
+	cut := func() { c.cut(ref.reason, ref.detail) }
+	timer := time.AfterFunc(turnAwayPatience, cut)
 	defer timer.Stop()
 	told := false
 	for nc := range chans {
@@ -117,8 +138,8 @@ func (c *session) turnAway(chans <-chan ssh.NewChannel, ref *refusal) {
 		}
 		told = true
 		c.channels.Go(func() {
-			sayAndExit(nc, text(ref.reason))
-			timer.Reset(lastWords)
+			sayAndExit(nc, ref.reason)
+			cut()
 		})
 	}
 }
@@ -133,27 +154,33 @@ const exitTurnedAway = 255
 
 // sayAndExit answers a session channel with a text and an exit status once the
 // client has asked for its program, so that every client shows both.
-func sayAndExit(nc ssh.NewChannel, text string) {
+func sayAndExit(nc ssh.NewChannel, reason string) {
 	sc, reqs, err := nc.Accept()
 	if err != nil {
 		return
 	}
+	awaitProgram(reqs)
+	var status uint32 = exitTurnedAway
+	if reason == reasonAuditUnavailable {
+		status = exitAuditUnavailable
+	}
+	io.WriteString(sc.Stderr(), text(reason)+"\r\n")
+	sc.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{status}))
+	sc.CloseWrite()
+	sc.Close()
+	refuseRequests(reqs)
+}
+
+// awaitProgram grants requests up to that for the program, or until the client
+// closes the channel.
+func awaitProgram(reqs <-chan *ssh.Request) {
 	for req := range reqs {
 		program := req.Type == "shell" || req.Type == "exec" || req.Type == "subsystem"
 		if req.WantReply {
 			req.Reply(program || req.Type == "pty-req" || req.Type == "env", nil)
 		}
 		if program {
-			break
-		}
-	}
-	io.WriteString(sc.Stderr(), text+"\r\n")
-	sc.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{exitTurnedAway}))
-	sc.CloseWrite()
-	sc.Close()
-	for req := range reqs {
-		if req.WantReply {
-			req.Reply(false, nil)
+			return
 		}
 	}
 }
@@ -168,5 +195,5 @@ func (c *session) refuseLogin(ch *channel, d destination, addr netip.Addr, ref *
 	if ch != nil {
 		e.Kind, e.Channel = ch.kind, strconv.Itoa(ch.number)
 	}
-	c.noteRefusal(ref.reason, e)
+	c.refuseInside(ref.reason, e)
 }

@@ -34,9 +34,14 @@ type jump struct {
 // requests that come on it.
 func (j *jump) run(ctx context.Context, sc ssh.Channel, reqs <-chan *ssh.Request) {
 	began := time.Now()
+	connected, left := context.WithCancel(ctx)
+	defer left()
 	var helpers sync.WaitGroup
-	helpers.Go(func() { refuseRequests(reqs) })
-	reason := j.serve(ctx, sc)
+	helpers.Go(func() {
+		refuseRequests(reqs)
+		left() // nobody waits for the target any more
+	})
+	reason := j.serve(ctx, connected, sc)
 	sc.Close()
 	helpers.Wait()
 	e := j.event
@@ -67,9 +72,9 @@ func refuseRequests(reqs <-chan *ssh.Request) {
 	}
 }
 
-// serve returns the reason of the end.
-func (j *jump) serve(ctx context.Context, sc ssh.Channel) string {
-	conn, chans, reqs, err := j.handshake(ctx, sc)
+// serve returns the reason of the end. connected ends with the client's side.
+func (j *jump) serve(ctx, connected context.Context, sc ssh.Channel) string {
+	conn, chans, reqs, err := j.handshake(connected, sc)
 	if err != nil {
 		return j.failed(err)
 	}
@@ -201,6 +206,6 @@ func (j *jump) failed(err error) string {
 	e.Message = "SSH handshake inside " + j.event.Message + " failed: " + reason
 	e.TargetHost, e.Target, e.Hello = j.host, j.event.Target, describeHello(j.wire)
 	e.Detail = err.Error()
-	c.noteRefusal(reason, e)
+	c.refuseInside(reason, e)
 	return reason
 }
