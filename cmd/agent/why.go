@@ -25,6 +25,8 @@ type whyCmd struct {
 	Endpoint string    `placeholder:"VPCE" help:"Endpoint that the request comes through."`
 	Source   string    `placeholder:"ADDR" help:"Client address that the request comes from."`
 	Login    string    `help:"Account at the target."`
+	Command  string    `placeholder:"LINE" help:"Command line to be run at the target (exec)."`
+	Via      string    `placeholder:"HOST:PORT" help:"Target whose inspected session a forward comes out of."`
 	At       time.Time `placeholder:"TIME" help:"When, as in 2027-03-31T17:59:00+02:00; now if left out."`
 	Resolve  bool      `help:"Resolve the target's name as the gate would; without it a name is only compared as it is written."`
 	JSON     bool      `help:"Print JSON."`
@@ -38,6 +40,8 @@ Examples:
 
     postern why vendor forward 10.0.2.17:8088
     postern why alice shell node-1.compute.internal --login hadoop --source 10.20.0.9 --resolve
+    postern why alice exec 10.0.2.17 --login hadoop --command 'systemctl status hadoop'
+    postern why alice forward 127.0.0.1:8080 --via 10.0.2.17:22
     postern why vendor listen 0.0.0.0:7000 --policy ./policy.yaml
     postern why alice exec 10.0.2.17 --login hadoop --at 2027-01-04T07:59:00+01:00`
 }
@@ -113,7 +117,7 @@ func (c *whyCmd) load() (*policy.Policy, error) {
 }
 
 func (c *whyCmd) request() (policy.Request, error) {
-	r := policy.Request{Identity: c.Identity, Endpoint: c.Endpoint, Login: c.Login,
+	r := policy.Request{Identity: c.Identity, Endpoint: c.Endpoint, Login: c.Login, Command: c.Command,
 		Verb: policy.Verb(c.Verb), Time: c.At}
 	if r.Time.IsZero() {
 		r.Time = time.Now()
@@ -130,6 +134,11 @@ func (c *whyCmd) request() (policy.Request, error) {
 		return r, nil
 	}
 	var err error
+	if c.Via != "" {
+		if r.Via.Host, r.Via.Port, err = splitTarget(c.Via, policy.Forward); err != nil {
+			return r, err
+		}
+	}
 	r.Host, r.Port, err = splitTarget(c.Target, r.Verb)
 	return r, err
 }
