@@ -22,6 +22,7 @@ type cli struct {
 	Drain        drainCmd        `cmd:"" help:"Let the gate end: no new sessions, the live ones end by themselves."`
 	Reload       reloadCmd       `cmd:"" help:"Read both files again."`
 	Audit        auditCmd        `cmd:"" help:"Read the audit log."`
+	Recordings   recordingsCmd   `cmd:"" help:"List, show, play, search and export what was recorded."`
 	ClientConfig clientConfigCmd `cmd:"" name:"client-config" help:"Print the ssh_config and known_hosts lines for an identity."`
 	Version      versionCmd      `cmd:"" help:"Print what this binary is."`
 }

@@ -13,8 +13,9 @@ import (
 
 type sessionsCmd struct {
 	adminFlags
-	List sessionsListCmd `cmd:"" default:"withargs" help:"Show the live sessions, oldest first (what sessions does by itself)."`
-	Kill sessionsKillCmd `cmd:"" help:"Cut a session now."`
+	List  sessionsListCmd  `cmd:"" default:"withargs" help:"Show the live sessions, oldest first (what sessions does by itself)."`
+	Watch sessionsWatchCmd `cmd:"" help:"Follow what a session that is recorded shows."`
+	Kill  sessionsKillCmd  `cmd:"" help:"Cut a session now."`
 }
 
 // Help has the examples of the command.

@@ -7,6 +7,7 @@
 //	POST /v1/identities/{name}/thaw
 //	POST /v1/drain
 //	POST /v1/reload
+//	POST /v1/access                    {"operation": "...", "recordings": [...], "count": 1, "detail": "..."}
 //	GET  /v1/version
 //
 // What succeeds is 200 with a JSON object; anything else has the object
@@ -48,6 +49,24 @@ type VersionInfo struct {
 	Started  time.Time `json:"started"`
 }
 
+// Access is somebody's look at what was recorded. The gate does not serve
+// recordings, whoever may read their files reads them; it writes that down.
+type Access struct {
+	Operation  string   `json:"operation"`            // one of Operations
+	Recordings []string `json:"recordings,omitempty"` // IDs, at most MaxRecordings
+	Count      int      `json:"count"`                // of the recordings, also of those not named
+	Session    string   `json:"session,omitempty"`    // whose they all are
+	Detail     string   `json:"detail,omitempty"`     // what was asked for, in words
+}
+
+// MaxRecordings is how many recordings an Access may name.
+const MaxRecordings = 100
+
+// Operations are those of an Access, in alphabetical order.
+func Operations() []string {
+	return []string{"recordings.export", "recordings.play", "recordings.search", "recordings.show", "sessions.watch"}
+}
+
 // Caller is the process at the other end of the socket (SO_PEERCRED).
 type Caller struct {
 	Name          string // of the account; "uid N" where it has none
@@ -64,6 +83,9 @@ type Gate interface {
 	Freeze(ctx context.Context, by Caller, identity string, frozen bool) error
 	Drain(ctx context.Context, by Caller) error
 	Reload(ctx context.Context, by Caller) error
+
+	// Access returns once the event is durable; until then nothing is shown.
+	Access(ctx context.Context, by Caller, a Access) error
 }
 
 // What errors of the Client wrap, and what a Gate may wrap for it.

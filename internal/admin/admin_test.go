@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,6 +68,10 @@ func (g *gate) Freeze(ctx context.Context, by Caller, identity string, frozen bo
 	return g.do(ctx, by, "thaw", identity)
 }
 
+func (g *gate) Access(ctx context.Context, by Caller, a Access) error {
+	return g.do(ctx, by, a.Operation, strings.Join(a.Recordings, ","), strconv.Itoa(a.Count), a.Session, a.Detail)
+}
+
 func (g *gate) Drain(ctx context.Context, by Caller) error  { return g.do(ctx, by, "drain") }
 func (g *gate) Reload(ctx context.Context, by Caller) error { return g.do(ctx, by, "reload") }
 
@@ -106,12 +111,15 @@ func TestEachCallReachesTheGateWithItsCaller(t *testing.T) {
 		func() error { return c.Freeze(ctx, "vendor", false) },
 		func() error { return c.Drain(ctx) },
 		func() error { return c.Reload(ctx) },
+		func() error {
+			return c.Access(ctx, Access{Operation: "recordings.play", Recordings: []string{"a-0", "b-1"}, Count: 7, Session: "a", Detail: "why"})
+		},
 	} {
 		if err := call(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := []string{"kill s-1 change window closed", "kill a/b c%2f?# ", "freeze vendor", "thaw vendor", "drain", "reload"}
+	want := []string{"kill s-1 change window closed", "kill a/b c%2f?# ", "freeze vendor", "thaw vendor", "drain", "reload", "recordings.play a-0,b-1 7 a why"}
 	if !reflect.DeepEqual(g.did, want) {
 		t.Errorf("did %q, want %q", g.did, want)
 	}
@@ -232,6 +240,8 @@ func TestRequestsThatAreNotOfTheInterfaceDoNothing(t *testing.T) {
 		{"unknown key", "POST /v1/sessions/s-1/kill" + tail + "Content-Length: 9\r\n\r\n{\"why\":1}", 422},
 		{"no JSON", "POST /v1/sessions/s-1/kill" + tail + "Content-Length: 2\r\n\r\n<>", 422},
 		{"long reason", "POST /v1/sessions/s-1/kill" + tail + "Content-Length: 2013\r\n\r\n{\"reason\":\"" + strings.Repeat("a", 2000) + "\"}", 422},
+		{"no way to look", "POST /v1/access" + tail + "Content-Length: 36\r\n\r\n{\"operation\":\"gate.drain\",\"count\":1}", 422},
+		{"fewer than named", "POST /v1/access" + tail + "Content-Length: 59\r\n\r\n{\"operation\":\"recordings.play\",\"recordings\":[\"a\"],\"count\":0}", 422},
 		{"huge body", "POST /v1/sessions/s-1/kill" + tail + "Content-Length: 100013\r\n\r\n{\"reason\":\"" + strings.Repeat("a", 100000) + "\"}", 422},
 	} {
 		if code, body := raw(t, path, tc.request); code != tc.code || !strings.HasPrefix(body, `{"error":"`) {

@@ -82,6 +82,12 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/v1/reload", nil, nil)
 }
 
+// Access writes down that the caller is about to look at recordings; when it
+// returns nil, that is durable.
+func (c *Client) Access(ctx context.Context, a Access) error {
+	return c.call(ctx, http.MethodPost, "/v1/access", a, nil)
+}
+
 // isSegment reports whether s can stand between two slashes of a path.
 func isSegment(s string) bool { return s != "" && s != "." && s != ".." }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -81,6 +82,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("POST /v1/identities/{name}/thaw", act(s.freeze(false)))
 	mux.Handle("POST /v1/drain", act(func(ctx context.Context, by Caller, _ *http.Request) error { return s.gate.Drain(ctx, by) }))
 	mux.Handle("POST /v1/reload", act(func(ctx context.Context, by Caller, _ *http.Request) error { return s.gate.Reload(ctx, by) }))
+	mux.Handle("POST /v1/access", act(s.access))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusNotFound, fault{Error: "there is no " + r.Method + " " + r.URL.Path, Hint: "are postern and this command of the same version?"})
 	})
@@ -102,6 +104,22 @@ func (s *Server) freeze(frozen bool) deed {
 	return func(ctx context.Context, by Caller, r *http.Request) error {
 		return s.gate.Freeze(ctx, by, r.PathValue("name"), frozen)
 	}
+}
+
+func (s *Server) access(ctx context.Context, by Caller, r *http.Request) error {
+	var a Access
+	if err := decode(r.Body, &a); err != nil {
+		return err
+	}
+	switch {
+	case !slices.Contains(Operations(), a.Operation):
+		return &Error{Text: fmt.Sprintf("%q is no way to look at recordings", a.Operation), Hint: "are postern and this command of the same version?"}
+	case a.Count < len(a.Recordings) || len(a.Recordings) > MaxRecordings:
+		return &Error{Text: fmt.Sprintf("%d recordings are named, of %d", len(a.Recordings), a.Count)}
+	case len(a.Detail) > maxReason:
+		return &Error{Text: fmt.Sprintf("the detail is longer than %d bytes", maxReason)}
+	}
+	return s.gate.Access(ctx, by, a)
 }
 
 // deed is something that a caller has the gate do.
