@@ -3,6 +3,7 @@ package record
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/klauspost/compress/s2"
 	"golang.org/x/sys/unix"
@@ -161,12 +162,12 @@ func (w *Writer) reserve(end, step int64) error {
 }
 
 func (w *Writer) reserveTo(upTo int64) error {
-	err := fallocate(int(w.file.Fd()), w.size, upTo-w.size)
-	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		w.reserved = upTo
-		return nil
+	err := spaceError(fallocate(int(w.file.Fd()), w.size, upTo-w.size))
+	if errors.Is(err, ErrSpace) {
+		return err
 	}
-	return spaceError(fmt.Errorf("reserve space: %w", err))
+	w.reserved = upTo // or a file system that can't: then it is not asked again so soon
+	return nil
 }
 
 // spaceError marks an error that says that no space is left.
@@ -181,7 +182,7 @@ func fallocate(fd int, from, n int64) error {
 	for {
 		err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, from, n)
 		if !errors.Is(err, unix.EINTR) {
-			return err
+			return os.NewSyscallError("fallocate", err)
 		}
 	}
 }

@@ -33,7 +33,11 @@ func child(t *testing.T, env ...string) *exec.Cmd {
 
 func inChild() bool { return os.Getenv("RECORD_CHILD") == "1" }
 
-func TestAKillLosesAtMostTheLast100Milliseconds(t *testing.T) {
+// A block is in the file after 100 ms, as synctest shows; here a loaded machine
+// has its delays too.
+const loaded = 500 * time.Millisecond
+
+func TestAKillLosesOnlyWhatWasJustWritten(t *testing.T) {
 	if inChild() {
 		writeUntilKilled(t)
 		return
@@ -66,12 +70,12 @@ func TestAKillLosesAtMostTheLast100Milliseconds(t *testing.T) {
 		t.Errorf("reading ends with %v; want ErrTorn", err)
 	}
 	if have := len(got[Stdout]) / 8; have < said {
-		t.Errorf("%d records are there; %d had been written 100 ms before", have, said)
+		t.Errorf("%d records are there; %d had been written %v before", have, said, loaded)
 	}
 }
 
-// sayings reads from a child how many records it had written more than 100 ms
-// before it said so, until it says enough.
+// sayings reads from a child how many records it had written a while before
+// it said so, until it says enough.
 func sayings(t *testing.T, out io.Reader, enough int) (said int) {
 	t.Helper()
 	for said < enough {
@@ -94,7 +98,7 @@ func writeUntilKilled(t *testing.T) {
 	for i, kept := 0, 0; ; i++ {
 		write(t, w, Stdout, binary.LittleEndian.AppendUint64(nil, uint64(i)))
 		times = append(times, time.Now())
-		for kept < i && time.Since(times[kept]) > 100*time.Millisecond {
+		for kept < i && time.Since(times[kept]) > loaded {
 			kept++
 		}
 		fmt.Printf("kept=%d\n", kept)

@@ -238,7 +238,7 @@ func TestAFollowerOfARecordingWhoseWriterIsGoneStops(t *testing.T) {
 	w := create(t, open(t, Options{}), Events{})
 	write(t, w, Stdout, []byte("last words"))
 	w.flushDue()
-	w.file.Close() // as the kernel does when the process dies
+	breakFile(w) // as the kernel does when the process dies
 	r, err := Follow(t.Context(), w.Path())
 	if err != nil {
 		t.Fatal(err)

@@ -32,17 +32,22 @@ type Entry struct {
 // List returns the recordings under dir in the order of their paths, so by
 // day. It reads headers and ends, and of recordings without an end the block
 // headers; it needs no identity. A file that is no recording is an Entry with
-// an Err. The error is that of reading directories.
+// an Err. The error is about directories that could not be read; what is in
+// others is listed all the same.
 func List(dir string) ([]Entry, error) {
 	var all []Entry
+	var unread []error
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || !isRecording(d.Name()) {
-			return err
+		if err != nil {
+			unread = append(unread, err)
+			return nil
 		}
-		all = append(all, Stat(path))
+		if d.Type().IsRegular() && isRecording(d.Name()) {
+			all = append(all, Stat(path))
+		}
 		return nil
 	})
-	if err != nil {
+	if err = errors.Join(append(unread, err)...); err != nil {
 		return all, fmt.Errorf("list recordings: %w", err)
 	}
 	return all, nil

@@ -164,3 +164,44 @@ func noise(n int) []byte {
 	rand.Read(b)
 	return b
 }
+
+func TestAHundredMebibytesOfEverythingComeBack(t *testing.T) {
+	w := create(t, open(t, Options{}), Events{})
+	want, size := sha256.New(), 0
+	all := inputs()
+	for size < 100<<20 {
+		for _, in := range [][]byte{all["text"], all["random"], all["nul"][:1<<19]} {
+			for at := 0; at < len(in); at += 29_999 {
+				piece := in[at:min(at+29_999, len(in))]
+				write(t, w, Stdout, piece)
+				want.Write(piece)
+				size += len(piece)
+			}
+		}
+	}
+	sum := finished(t, w)
+	r, err := OpenFile(sum.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got := sha256.New()
+	for rec, err := range r.Records() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(rec.Data)
+	}
+	if !bytes.Equal(got.Sum(nil), want.Sum(nil)) || sum.Stdout != int64(size) {
+		t.Errorf("what came back differs from the %d bytes written; the summary says %d", size, sum.Stdout)
+	}
+}
+
+// breakFile closes a writer's file under it: what it writes next fails.
+func breakFile(w *Writer) {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.file.Close()
+}

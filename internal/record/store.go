@@ -100,6 +100,8 @@ func (s *Store) Create(h Header, e Events) (*Writer, error) {
 	if h.Started.IsZero() {
 		h.Started = now
 	}
+	offset := max(0, now.Sub(h.Started))
+	h.Started = h.Started.UTC()
 	key, err := s.complete(&h)
 	if err != nil {
 		return nil, fmt.Errorf("begin recording: %w", err)
@@ -108,7 +110,7 @@ func (s *Store) Create(h Header, e Events) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin recording: %w", err)
 	}
-	w := &Writer{store: s, file: f, id: id, events: e, began: now, offset: max(0, now.Sub(h.Started)), statedAt: now}
+	w := &Writer{store: s, file: f, id: id, events: e, began: now, offset: offset, statedAt: now}
 	if err := w.begin(h, key); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin recording %s: %w", id, err), os.Remove(f.Name()), f.Close())
 	}
@@ -135,7 +137,7 @@ func (s *Store) createFile(h Header) (f *os.File, id string, err error) {
 	if !isName(h.Session) || !isName(h.Channel) {
 		return nil, "", fmt.Errorf("session %q or channel %q cannot be part of a file name", h.Session, h.Channel)
 	}
-	dir := filepath.Join(s.opt.Dir, h.Started.UTC().Format("2006/01/02"))
+	dir := filepath.Join(s.opt.Dir, h.Started.Format("2006/01/02"))
 	if err := durable.MkdirAll(dir, 0o750); err != nil {
 		return nil, "", err
 	}
@@ -197,6 +199,7 @@ func (w *Writer) begin(h Header, key []byte) error {
 	if err := w.file.Chmod(0o640); err != nil {
 		return err
 	}
+	w.dirty = true // so that Run does not hear of the writer before it is whole
 	if err := w.put(b, reserveStep); err != nil || w.failure != nil {
 		return w.failure
 	}
@@ -204,7 +207,11 @@ func (w *Writer) begin(h Header, key []byte) error {
 		return err
 	}
 	w.dirty = false
-	return durable.SyncDir(filepath.Dir(w.file.Name()))
+	if err := durable.SyncDir(filepath.Dir(w.file.Name())); err != nil {
+		return err
+	}
+	w.store.queue.syncLater(w) // the header wants to be stated too
+	return nil
 }
 
 // buffers are shared by a store's writers, so that an idle one holds none.

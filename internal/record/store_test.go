@@ -180,6 +180,12 @@ func (c *chunks) add(x Chunk) {
 	c.all, c.at = append(c.all, x), append(c.at, time.Now())
 }
 
+func (c *chunks) stated() ([]Chunk, []time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all, c.at
+}
+
 func TestAChunkIsStatedEachMinuteInWhichSomethingWasWritten(t *testing.T) {
 	inBubble(t, func(s *Store) {
 		var c chunks
@@ -188,16 +194,16 @@ func TestAChunkIsStatedEachMinuteInWhichSomethingWasWritten(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		write(t, w, Stdout, []byte("once"))
 		time.Sleep(10 * time.Minute)
-		if len(c.all) != 1 || c.at[0].Sub(begin) > 61*time.Second {
-			t.Errorf("stated at %v: %+v; want one chunk after a minute", c.at, c.all)
+		if all, at := c.stated(); len(all) != 1 || at[0].Sub(begin) > 61*time.Second {
+			t.Errorf("stated at %v: %+v; want one chunk after a minute", at, all)
 		}
 		if len(s.queue.takeUnsynced()) != 0 {
 			t.Error("an idle writer is asked each second")
 		}
 		write(t, w, Stdout, []byte("again"))
 		time.Sleep(2 * time.Second)
-		if len(c.all) != 2 {
-			t.Errorf("%d chunks after ten idle minutes and a write; want 2", len(c.all))
+		if all, _ := c.stated(); len(all) != 2 {
+			t.Errorf("%d chunks after ten idle minutes and a write; want 2", len(all))
 		}
 		finished(t, w)
 	})
@@ -302,7 +308,7 @@ func TestAFailedRecordingSaysSoOnceAndTakesNoMore(t *testing.T) {
 	var failed []error
 	w := create(t, open(t, Options{}), Events{Failed: func(err error) { failed = append(failed, err) }})
 	write(t, w, Stdout, make([]byte, fullBlock))
-	w.file.Close()
+	breakFile(w)
 	err := w.Write(Stdout, make([]byte, fullBlock))
 	if !errors.Is(err, os.ErrClosed) {
 		t.Fatalf("the write gives %v; want the file's error", err)
@@ -324,7 +330,7 @@ func TestAFailureBetweenWritesIsReportedByRun(t *testing.T) {
 		failed := make(chan error, 2)
 		w := create(t, s, Events{Failed: func(err error) { failed <- err }})
 		write(t, w, Stdout, []byte("x"))
-		w.file.Close()
+		breakFile(w)
 		if err := <-failed; !errors.Is(err, os.ErrClosed) {
 			t.Errorf("Failed was called with %v", err)
 		}
@@ -338,7 +344,7 @@ func TestAFailureBetweenWritesIsReportedByRun(t *testing.T) {
 }
 
 func TestAnIdleRecordingHoldsAlmostNoMemory(t *testing.T) {
-	const n = 300
+	const n = 100
 	id := identity(t)
 	s := open(t, Options{Recipients: []age.Recipient{id.Recipient()}})
 	writers := make([]*Writer, 0, n)
