@@ -37,10 +37,10 @@ type inspectSpec struct {
 	rule    func(*policy.Rule)
 	spec    func(*policy.Spec)
 	options func(*Options)
-	target  func(ssh.NewChannel)   // serves one channel
-	global  func(conn ssh.Conn)    // runs beside the channels
-	silent  bool                   // the target answers no global request
-	asked   func(req *ssh.Request) // sees the target's global requests
+	target  func(ssh.NewChannel) // serves one channel
+	global  func(conn ssh.Conn)  // runs beside the channels
+	silent  bool                 // the target answers no global request
+	conn    *ssh.Conn            // set to the connection before its first channel
 }
 
 func newInspectGate(t testing.TB, s inspectSpec) *inspectGate {
@@ -92,14 +92,14 @@ func serveTarget(nc net.Conn, config *ssh.ServerConfig, s inspectSpec) {
 	defer conn.Close()
 	wg.Go(func() {
 		for req := range reqs {
-			if s.asked != nil {
-				s.asked(req)
-			}
 			if !s.silent {
 				req.Reply(false, nil)
 			}
 		}
 	})
+	if s.conn != nil {
+		*s.conn = conn
+	}
 	if s.global != nil {
 		wg.Go(func() { s.global(conn) })
 	}
@@ -383,8 +383,30 @@ func TestNothingIsClosedBeforeTheLastByte(t *testing.T) {
 	if got := of(records, record.Stdout); got != out {
 		t.Errorf("recorded %d bytes", len(got))
 	}
-	g.eventually(t, audit.RecordingChunk, "SHA-256")
 	g.wantEvent(audit.ProcEnd, fmt.Sprint(size+4))
+}
+
+func TestALongRecordingIsVouchedForWhileItRuns(t *testing.T) {
+	data, _ := noise(t, 2<<20)
+	g := newInspectGate(t, inspectSpec{target: programs(func(ch ssh.Channel, _, _ string) {
+		ch.Write(data)
+		io.Copy(io.Discard, ch)
+		exitWith(ch, 0)
+	})})
+	s, err := g.inside(t).NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, _ := s.StdinPipe()
+	if err := s.Start("x"); err != nil {
+		t.Fatal(err)
+	}
+	g.eventually(t, audit.RecordingChunk, "SHA-256")
+	in.Close()
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	g.eventually(t, audit.RecordingEnd, "SHA-256", `"complete":true`)
 }
 
 func TestASignalIsTheExitAndThePassedRequest(t *testing.T) {

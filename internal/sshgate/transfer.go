@@ -114,6 +114,9 @@ func (t *transfer) report(op files.Operation) {
 	e := t.channel.event(audit.FileOp, op.Protocol+" "+op.Action+" "+op.Path)
 	e.Kind, e.Rule, e.Time = op.Protocol, t.program.grant.rule, op.End
 	e.BytesIn, e.BytesOut, e.Start, e.End = op.BytesWritten, op.BytesRead, op.Start, op.End
+	if t.scp != nil {
+		e.Extra = map[string]any{"operands": t.program.grant.paths} // op.Path is relative to one of them
+	}
 	e.FileOp = &audit.FileOperation{
 		Action: op.Action, Path: op.Path, To: op.To, Size: op.Size, SHA256: op.SHA256, Partial: op.Partial, Denied: op.Denied,
 		Status: op.Status, Code: op.StatusCode, Command: op.Command, Entries: op.Entries,
