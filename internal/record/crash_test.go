@@ -162,7 +162,11 @@ func fillDisk(t *testing.T) {
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	var failures int
 	w := create(t, open(t, Options{Dir: dir}), Events{Failed: func(error) { failures++ }})
-	idle := create(t, w.store, Events{})
+	unwatched, err := Open(Options{Dir: dir}) // Run would flush too soon
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := create(t, unwatched, Events{})
 	taken, err := fill(t, w)
 	if !errors.Is(err, ErrSpace) || failures != 1 {
 		t.Errorf("the write fails with %v, said %d times; want ErrSpace, once", err, failures)
@@ -176,12 +180,13 @@ func fillDisk(t *testing.T) {
 		t.Errorf("Close gives %+v, %v; want an incomplete recording and ErrSpace", sum, err)
 	}
 	checkEnded(t, sum, taken)
-	write(t, idle, Stdout, []byte("still here"))
+	last := noise(50_000)
+	write(t, idle, Stdout, last)
 	sum, err = idle.Close(true)
 	if err != nil || !sum.Complete {
 		t.Errorf("closing a recording that had reserved its space: %+v, %v", sum, err)
 	}
-	checkEnded(t, sum, int64(len("still here")))
+	checkEnded(t, sum, int64(len(last)))
 	if err := w.store.Ready(); err != nil {
 		t.Errorf("Ready: %v", err) // MinFree is 0
 	}

@@ -217,6 +217,35 @@ func TestAFollowerSeesAllOfARunningRecordingWithoutAGap(t *testing.T) {
 	})
 }
 
+func TestAFollowerCanBeginAtATime(t *testing.T) {
+	inBubble(t, func(s *Store) {
+		w := create(t, s, Events{})
+		for i := range 10 {
+			time.Sleep(time.Minute)
+			write(t, w, Stdout, fmt.Appendf(nil, "minute %d", i+1))
+		}
+		time.Sleep(time.Second)
+		r, err := Follow(context.Background(), w.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := r.Seek(9 * time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Minute, func() { w.Write(Stdout, []byte("more")) })
+		for _, want := range []string{"minute 9", "minute 10", "more"} {
+			if rec, err := r.Next(); err != nil || string(rec.Data) != want {
+				t.Errorf("the record is %q, %v; want %q", rec.Data, err, want)
+			}
+		}
+		finished(t, w)
+		if _, err := r.Next(); err != io.EOF {
+			t.Errorf("at the end Next gives %v; want io.EOF", err)
+		}
+	})
+}
+
 func TestAFollowerStopsWithItsContext(t *testing.T) {
 	inBubble(t, func(s *Store) {
 		w := create(t, s, Events{})

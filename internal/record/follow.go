@@ -32,6 +32,10 @@ type tail struct {
 	wait func() error
 }
 
+// Seek and ReadAt are for Reader.Seek; they don't wait.
+func (t *tail) Seek(offset int64, whence int) (int64, error) { return t.f.Seek(offset, whence) }
+func (t *tail) ReadAt(p []byte, at int64) (int, error)       { return t.f.ReadAt(p, at) }
+
 // Read waits where the file ends, while somebody writes it.
 func (t *tail) Read(p []byte) (int, error) {
 	for {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -249,6 +250,7 @@ func (w *Writer) close(complete bool) (Summary, error) {
 	if w.summary != nil {
 		return *w.summary, w.failure
 	}
+	w.reserved = math.MaxInt64 // what was reserved is for this
 	if w.failure == nil {
 		w.flush(false) // its failure is kept
 	}
@@ -270,15 +272,11 @@ func (w *Writer) close(complete bool) (Summary, error) {
 }
 
 // end writes the end block over what a failed write may have left, gives back
-// the space that was reserved, and syncs.
+// the space that was reserved, and syncs. Where there is no end block, the file
+// is what the summary's hash is of.
 func (w *Writer) end() error {
-	if err := w.putEnd(); err != nil {
-		return err
-	}
-	if err := w.file.Truncate(w.size); err != nil {
-		return err
-	}
-	return fdatasync(w.file)
+	err := w.putEnd()
+	return errors.Join(err, w.file.Truncate(w.size), fdatasync(w.file))
 }
 
 func (w *Writer) dropPending() {
