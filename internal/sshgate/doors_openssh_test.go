@@ -82,15 +82,26 @@ type openSSH struct {
 
 func newOpenSSH(t testing.TB) *openSSH {
 	t.Helper()
+	return newOpenSSHWith(t, gateSpec{})
+}
+
+// newOpenSSHWith takes changes of the gate's options and rules.
+func newOpenSSHWith(t testing.TB, gs gateSpec) *openSSH {
+	t.Helper()
 	sshd := tool(t, "sshd")
 	tool(t, "ssh")
 	dir, login := t.TempDir(), me(t)
 	vendor := privateKey(t, filepath.Join(dir, "vendor"))
 	o := &openSSH{config: filepath.Join(dir, "config")}
-	o.doorGate = newDoorGate(t, gateSpec{spec: func(s *policy.Spec) {
+	spec := gs.spec
+	gs.spec = func(s *policy.Spec) {
 		s.Identities[0].Keys = append(s.Identities[0].Keys, policy.Key{Blob: vendor.PublicKey().Marshal()})
 		s.Rules[len(s.Rules)-1].Logins = []string{login}
-	}})
+		if spec != nil {
+			spec(s)
+		}
+	}
+	o.doorGate = newDoorGate(t, gs)
 	if os.Geteuid() == 0 {
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // its service makes it, which may never have run
 			t.Fatal(err)
