@@ -54,20 +54,61 @@ func (c *clientConfigCmd) Run(e *env) error {
 		return wrong(fmt.Errorf("print the lines for %s: the policy has no such identity", c.Identity),
 			"the identities are "+strings.Join(p.Identities(), ", "))
 	}
-	keys, err := publicHostKeys(cfg.SSH.HostKeys)
-	if err != nil {
-		return undecided(fmt.Errorf("read the host keys: %w", err), "the gate makes them when it first starts")
-	}
 	var source netip.Addr
 	if c.Source != "" {
 		if source, err = netip.ParseAddr(c.Source); err != nil {
 			return undecided(fmt.Errorf("read --source: %w", err))
 		}
 	}
+	rules := p.Grants(c.Identity, c.Endpoint, source, time.Now())
+	known, err := knownLines(cfg, rules)
+	if err != nil {
+		return undecided(err, "the gate makes them when it first starts")
+	}
 	host, port := c.address(cfg.Listen)
-	c.printSSH(e.stdout, host, port, p.Users(c.Identity)[0], keys)
-	c.printGrants(e.stdout, p.Grants(c.Identity, c.Endpoint, source, time.Now()))
+	c.printSSH(e.stdout, host, port, p.Users(c.Identity)[0])
+	printJumps(e.stdout, rules)
+	fmt.Fprintf(e.stdout, "\n# ~/.ssh/known_hosts\n%s", known)
+	c.printGrants(e.stdout, rules)
 	return nil
+}
+
+// knownLines are the lines for known_hosts: the gate's own keys, and where a
+// rule lets it show a key in the name of a target, the CA that certifies that
+// key, for the names of these targets and no others.
+func knownLines(cfg *config.Config, rules []policy.Rule) (string, error) {
+	keys, err := publicHostKeys(cfg.SSH.HostKeys)
+	if err != nil {
+		return "", fmt.Errorf("read the host keys: %w", err)
+	}
+	var lines strings.Builder
+	for _, k := range keys {
+		fmt.Fprintf(&lines, "%s %s", gateAlias, ssh.MarshalAuthorizedKey(k))
+	}
+	names := eachTarget(rules, knownPatterns)
+	if len(names) == 0 {
+		return lines.String(), nil
+	}
+	ca, err := publicHostKeys([]string{cfg.SSH.HostCA})
+	if err != nil {
+		return "", fmt.Errorf("read the host CA: %w", err)
+	}
+	fmt.Fprintf(&lines, "@cert-authority %s %s", strings.Join(names, ","), ssh.MarshalAuthorizedKey(ca[0]))
+	return lines.String(), nil
+}
+
+// printJumps sends what goes to inspected targets through the gate.
+func printJumps(w io.Writer, rules []policy.Rule) {
+	for _, r := range rules {
+		hosts := eachTarget([]policy.Rule{r}, hostPatterns)
+		if len(hosts) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "Host %s !gate\n    ProxyJump gate\n", strings.Join(hosts, " "))
+		if len(r.Logins) == 1 && r.Logins[0] != "*" {
+			fmt.Fprintf(w, "    User %s\n", r.Logins[0])
+		}
+	}
 }
 
 // address is where clients connect to.
@@ -84,7 +125,7 @@ func (c *clientConfigCmd) address(listen string) (host string, port uint16) {
 	return host, port
 }
 
-func (c *clientConfigCmd) printSSH(w io.Writer, host string, port uint16, user string, keys []ssh.PublicKey) {
+func (c *clientConfigCmd) printSSH(w io.Writer, host string, port uint16, user string) {
 	fmt.Fprintf(w, `# ~/.ssh/config
 Host gate
     HostName %s
@@ -94,12 +135,7 @@ Host gate
     IdentitiesOnly yes
     HostKeyAlias %s
     ServerAliveInterval 60
-
-# ~/.ssh/known_hosts
 `, host, port, user, c.Identity, gateAlias)
-	for _, k := range keys {
-		fmt.Fprintf(w, "%s %s", gateAlias, ssh.MarshalAuthorizedKey(k))
-	}
 }
 
 func (c *clientConfigCmd) printGrants(w io.Writer, rules []policy.Rule) {
@@ -115,6 +151,9 @@ func (c *clientConfigCmd) printGrants(w io.Writer, rules []policy.Rule) {
 // printGrant prints a rule as the commands that it allows.
 func printGrant(w io.Writer, r policy.Rule) {
 	fmt.Fprintf(w, "#   %s\n", r)
+	if inspected(r) {
+		fmt.Fprintln(w, "#       ssh -J gate LOGIN@TARGET    or    ssh LOGIN@TARGET@gate    (also scp, sftp, rsync)")
+	}
 	if slices.Contains(r.Allow, policy.Forward) {
 		fmt.Fprintln(w, "#       ssh -J gate TARGET    or    ssh -N -L LOCALPORT:TARGET:PORT gate")
 	}

@@ -58,7 +58,6 @@ func newTestGate(t *testing.T) *testGate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.lns.ssh.Close()
 	d.lns.banner.Close()
 	d.lns.stranger.Close()
 	return &testGate{demo: d, t: t, signals: make(chan os.Signal, 4), stderr: &lockedBuffer{}, ended: make(chan struct{})}
@@ -71,6 +70,7 @@ func (g *testGate) start() {
 	front := nlb.Front{Target: g.Gate, Endpoint: demoEndpoint}
 	around.Go(func() { front.Serve(ctx, g.lns.front) })
 	around.Go(func() { serveDemoWeb(ctx, g.lns.web) })
+	around.Go(func() { g.machine.serve(ctx, g.lns.ssh) })
 	go func() {
 		defer close(g.ended)
 		g.err = run(ctx, process{config: g.path("postern.yaml"), inherited: g.lns.gate, signals: g.signals, stderr: g.stderr})
