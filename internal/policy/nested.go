@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,14 +26,10 @@ func (q *query) readNested() error {
 	if q.name != "" && q.Addr.IsValid() {
 		return fmt.Errorf("%s is resolved by the target, and an address was given", q.name)
 	}
-	if q.Via.Port == 0 {
-		return errors.New("the session it comes out of has no port")
-	}
 	via := query{Request: Request{Host: q.Via.Host, Port: q.Via.Port, Addr: q.Via.Addr}}
 	if err := via.readTarget(); err != nil {
 		return fmt.Errorf("the session it comes out of: %w", err)
 	}
-	q.Own = false // the target dials, whose addresses are not the gate's
 	q.Via.Host, q.Via.Addr = via.name, via.addr
 	if q.name == "localhost" { // RFC 6761 §6.3: it is the loopback wherever it is asked for
 		q.addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
