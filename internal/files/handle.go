@@ -87,12 +87,12 @@ type request struct {
 	about  *Operation // of requests that are an operation, or open one; STAT and LSTAT: only the path
 }
 
-// held is how many bytes of paths r keeps.
+// held is how many bytes r keeps beside itself.
 func (r request) held() int {
 	if r.about == nil {
 		return 0
 	}
-	return len(r.about.Path) + len(r.about.To)
+	return 256 + len(r.about.Path) + len(r.about.To)
 }
 
 // operation is one that begins with the packet being read.

@@ -66,7 +66,8 @@ func (tr *tree) run(program string, rights Rights, stdin, name string, args ...s
 	if rights.Write {
 		letters += "w"
 	}
-	cmd.Env = append(os.Environ(), proxyEnv+"="+program, rightsEnv+"="+letters, opsEnv+"="+tr.ops, "HOME="+tr.dir)
+	cmd.Env = append(os.Environ(), proxyEnv+"="+program, rightsEnv+"="+letters, opsEnv+"="+tr.ops, "HOME="+tr.dir,
+		"GORACE=atexit_sleep_ms=0") // or every helper of a race test waits a second
 	cmd.Stdin = strings.NewReader(stdin)
 	all, err := cmd.CombinedOutput()
 	return string(all), err

@@ -9,8 +9,9 @@ import (
 // What is held of data that came before its turn. 64 requests of 32 KiB, the
 // depth of OpenSSH's clients, fit.
 const (
-	maxHeld   = 2 << 20 // bytes, all files of a stream together
-	maxPieces = 128     // of one file
+	maxHeld   = 2<<20 + 64*pieceCost // bytes, all files of a stream together
+	maxPieces = 128                  // of one file
+	pieceCost = 64                   // bytes that a piece takes beside its data
 )
 
 // window is what all files of a stream may hold together.
@@ -48,11 +49,11 @@ func (o *ordered) begin(offset uint64, n int64) flow {
 		return flow{left: n}
 	case offset == o.next:
 		return flow{to: o, left: n}
-	case offset < o.next || len(o.pieces) == maxPieces || int64(o.window.used)+n > maxHeld:
+	case offset < o.next || len(o.pieces) == maxPieces || int64(o.window.used)+n+pieceCost > maxHeld:
 		o.stop()
 		return flow{left: n}
 	}
-	o.window.used += int(n)
+	o.window.used += int(n) + pieceCost
 	o.pieces = append(o.pieces, piece{offset: offset, data: make([]byte, 0, n)})
 	return flow{to: o, left: n, held: true}
 }
@@ -97,7 +98,7 @@ func (o *ordered) catchUp() {
 			return
 		}
 		o.add(at.data)
-		o.window.used -= cap(at.data)
+		o.window.used -= cap(at.data) + pieceCost
 		last := len(o.pieces) - 1
 		o.pieces[i] = o.pieces[last]
 		o.pieces[last] = piece{}
@@ -110,7 +111,7 @@ func (o *ordered) catchUp() {
 func (o *ordered) stop() {
 	o.broken = true
 	for _, p := range o.pieces {
-		o.window.used -= cap(p.data)
+		o.window.used -= cap(p.data) + pieceCost
 	}
 	o.pieces = nil
 }

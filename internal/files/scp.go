@@ -14,8 +14,8 @@ import (
 // What one scp stream may hold.
 const (
 	maxLine  = 8 << 10 // bytes of a line; OpenSSH's sink takes 2048
-	maxDepth = 256     // directories in each other
-	maxAwait = 4096    // lines that the receiver has not answered, for senders that do not wait
+	maxPath  = 8 << 10 // bytes of the names of directories in each other
+	maxAwait = 1024    // lines that the receiver has not answered, for senders that do not wait
 	maxText  = 256     // bytes of an error text that are kept
 )
 
@@ -23,15 +23,16 @@ var (
 	errLine      = errors.New("a line that is none of the protocol's")
 	errLongLine  = errors.New("a line longer than any program sends")
 	errAnswer    = errors.New("an answer to nothing, or that is none")
-	errRefused   = errors.New("data of a file that was refused")
+	errRefused   = errors.New("data of a file or directory that was refused")
 	errTooDeep   = errors.New("more directories than any tree has")
 	errNotWaited = errors.New("more lines without an answer than any program sends")
 )
 
 // SCP decodes the legacy scp protocol of one exec channel, as OpenSSH's scp.c
 // speaks it in source() and sink(). It is passive: it sees bytes and changes
-// none. It holds at most 8 KiB each way, 2 MiB of directory names, and a few
-// bytes for each of 4096 unanswered lines.
+// none. It holds at most 8 KiB each way, 8 KiB of directory names, and up
+// to 17 KiB for each of 1024 lines that the receiver has not answered; programs
+// wait after each.
 //
 // Each file is one Get or Put, and with SCPSink each directory one Mkdir. A
 // Path is the names of the lines: the path of the command line, which the
@@ -50,7 +51,6 @@ type SCP struct {
 	line    []byte // the sender's, so far
 	answer  []byte // the receiver's, so far
 	dirs    []string
-	nested  int // bytes of dirs
 	file    *scpFile
 	awaited []awaited // what the receiver has yet to answer, oldest first
 	ended   []Operation
@@ -325,6 +325,10 @@ func (s *SCP) answeredFile(f *scpFile, trouble []byte) error {
 func (s *SCP) answeredDir(dir *Operation, trouble []byte) error {
 	if trouble != nil {
 		dir.fail(text(trouble), uint32(trouble[0]), dir.Command)
+		if len(s.awaited) > 0 || len(s.line) > 0 {
+			s.end(*dir)
+			return errRefused
+		}
 		if err := s.leave(); err != nil {
 			return err
 		}

@@ -128,6 +128,10 @@ func TestSCPOutcomes(t *testing.T) {
 	late := func(err error) Operation { o := unreadable; o.Status = err.Error(); return o }
 	unended := whole
 	unended.Partial = true
+	refusedDir := scpOp(Mkdir, "d", "D0755", -1, "")
+	refusedDir.fail("no", 1, "D0755")
+	emptyCut := scpOp(Put, "d/x", "C0644", 0, "")
+	emptyCut.Partial = true
 	for name, c := range map[string]struct {
 		talks []talk
 		want  []Operation
@@ -149,7 +153,11 @@ func TestSCPOutcomes(t *testing.T) {
 		"an end without a start": {[]talk{{'>', "E\n"}}, []Operation{late(errLine)}},
 		"an endless line":        {[]talk{{'>', strings.Repeat("C", 100_000)}}, []Operation{late(errLongLine)}},
 		"a negative size":        {[]talk{{'>', "C0644 -3 x\n"}}, []Operation{late(errLine)}},
-		"answers to nothing":     {[]talk{{'<', "\x00\x00"}}, []Operation{late(errAnswer)}},
+		"a directory is refused, and the next is not": {[]talk{{'<', "\x00"}, {'>', "D0755 0 d\n"}, {'<', "\x01no\n"}, {'>', "D0755 0 e\n"}, {'<', "\x00"}, {'>', "E\n"}, {'<', "\x00"}},
+			[]Operation{refusedDir, scpOp(Mkdir, "e", "D0755", -1, "")}},
+		"a sender goes into a directory that was refused": {[]talk{{'<', "\x00"}, {'>', "D0755 0 d\nC0644 0 x\n"}, {'<', "\x01no\n"}},
+			[]Operation{refusedDir, emptyCut, late(errRefused)}},
+		"answers to nothing": {[]talk{{'<', "\x00\x00"}}, []Operation{late(errAnswer)}},
 	} {
 		for _, piece := range []int{1, 2, 3, 1000} {
 			s, got := listen(SCPSink, c.talks, piece)
@@ -181,4 +189,19 @@ func FuzzSCP(f *testing.F) {
 		s, got := listen(kind, talks, piece)
 		checkEnded(t, got, s.Err())
 	})
+}
+
+func TestSCPHoldsNoMoreThanItSays(t *testing.T) {
+	for name, sent := range map[string]string{
+		"directories": strings.Repeat("D0755 0 "+strings.Repeat("d", 2000)+"\n", 10_000),
+		"lines":       strings.Repeat("T1 0 1 0\n", 100_000),
+		"files":       strings.Repeat("C0644 0 x\n\x00", 100_000),
+		"a line":      strings.Repeat("C", 1<<20),
+	} {
+		s := NewSCP(SCPSink, func(Operation) {})
+		s.Client([]byte(sent))
+		if s.Err() == nil {
+			t.Errorf("%s: held", name)
+		}
+	}
 }

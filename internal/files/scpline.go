@@ -36,10 +36,10 @@ func (s *SCP) readDir(line string) error {
 	if err != nil {
 		return err
 	}
-	if len(s.dirs) == maxDepth {
+	dir := operation(Mkdir, s.path(name), "", command)
+	if len(dir.Path) > maxPath {
 		return errTooDeep
 	}
-	dir := operation(Mkdir, s.path(name), "", command)
 	s.dirs = append(s.dirs, name)
 	return s.await(awaited{kind: 'D', dir: dir})
 }

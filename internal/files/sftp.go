@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// What one stream may hold. A request takes about 80 bytes, an open file about
-// 500. paramiko asks for a whole file at once, as far as the channel's window
+// What one stream may hold. A request takes about 100 bytes, an open file about
+// 1 KiB. paramiko asks for a whole file at once, as far as the channel's window
 // lets it, hence the many requests.
 const (
 	maxRequests = 1 << 16 // that the target has not answered
 	maxFiles    = 4096    // handles open at once
-	maxPaths    = 4 << 20 // bytes of the paths of both
+	maxPaths    = 4 << 20 // bytes of the paths of both, and what goes with them
 	maxAnswers  = 1 << 20 // bytes of answers that the client does not fetch
 )
 
@@ -22,7 +22,7 @@ var errTooMuch = errors.New("more open at once than any client has")
 // SFTP decodes one subsystem channel of SFTP version 3
 // (draft-ietf-secsh-filexfer-02) with OpenSSH's extensions. It holds at most
 // 16 MiB, most of it only for a client that sets out to make it so: 2 MiB of
-// data that came out of order, 256 KiB of a request each way, 4 MiB of paths,
+// data that came out of order, 256 KiB of a packet each way, 4 MiB of paths,
 // 65536 requests, 4096 open files and 1 MiB of answers. Data in order is hashed
 // as it passes and never held.
 //
@@ -54,7 +54,7 @@ type SFTP struct {
 	requests map[uint32]request
 	peak     int // most requests since the map was made
 	handles  map[string]*file
-	paths    int // bytes of paths held
+	paths    int // of maxPaths
 	early    window
 	sized    sizedPath
 	ended    []Operation // to report before the bytes that ended them pass
@@ -100,9 +100,8 @@ func NewSFTP(r Rights, report func(Operation)) *SFTP {
 // an allowed one passes as soon as what it is about is known, a WRITE before
 // its data has come. A client's offer of a version above 3 passes as 3.
 func (s *SFTP) Client(p []byte) (pass []byte) {
-	defer s.deliver()
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.rights.all() {
 		s.decode(p, s.fromClient)
 		return p
@@ -119,9 +118,8 @@ func (s *SFTP) Client(p []byte) (pass []byte) {
 // client, valid until the next call. With both rights they are p; otherwise
 // answers to forbidden requests are put in between two packets.
 func (s *SFTP) Server(p []byte) (pass []byte) {
-	defer s.deliver()
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	cut := -1 // where in p a packet ends
 	if s.boundary() {
 		cut = 0
@@ -192,9 +190,8 @@ func (s *SFTP) Err() error {
 // Close reports what was still open, as partial. Bytes that come after it are
 // not decoded. Calling it again does nothing.
 func (s *SFTP) Close() {
-	defer s.deliver()
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.abandon()
 	s.closed = true
 }
@@ -229,13 +226,18 @@ func (s *SFTP) end(o Operation) {
 	s.ended = append(s.ended, o)
 }
 
-// deliver reports what has ended.
-func (s *SFTP) deliver() {
-	s.reporting.Lock()
-	defer s.reporting.Unlock()
-	s.mu.Lock()
+// unlock gives s free and reports what has ended. The order is kept since
+// reporting is taken first; it is taken only where there is something to
+// report, so that bytes of the other direction do not wait for the audit log.
+func (s *SFTP) unlock() {
 	ended := s.ended
 	s.ended = nil
+	if len(ended) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
 	s.mu.Unlock()
 	for _, o := range ended {
 		s.report(o)
