@@ -88,7 +88,7 @@ type tried struct {
 }
 
 func TestEveryCommandThatTheDemoPrintsDoesWhatItSays(t *testing.T) {
-	needs(t, "ssh", "curl")
+	needs(t, "ssh", "sftp", "curl", "awk")
 	d := startDemo(t)
 	want := []tried{
 		{"gate whoami", 0, `^vendor via vpce-`},
@@ -97,6 +97,9 @@ func TestEveryCommandThatTheDemoPrintsDoesWhatItSays(t *testing.T) {
 		{"-J gate machine uptime", 0, `^up 42 days, the demo's machine answers$`},
 		{"door rainbow", 0, `^\x1b\[31m##\x1b\[0m\n`},
 		{"sftp -F ", 0, `^sftp> put `},
+		{"postern recordings list ", 0, `(?s)exec uptime .*exec rainbow .*subsystem sftp `},
+		{"postern recordings search ", 0, `up 42 days, the demo's machine answers`},
+		{"postern recordings play ", 0, `^\x1b\[31m##\x1b\[0m\r?\n`},
 		{"-W 127.0.0.1:", 0, `^220 a service behind the gate`},
 		{"-f -N -L ", 0, `^$`},
 		{"curl -s http://", 0, `^A web page behind the gate`},

@@ -24,6 +24,11 @@ and records what is shown:
     echo put {{.Dir}}/policy.yaml /notes | sftp -F {{.Dir}}/ssh_config -J gate -b - machine
 A shell, to look around in: ssh -F {{.Dir}}/ssh_config -J gate machine
 
+What was recorded, what was on the screen, and the rainbow again:
+    {{.Program}} recordings list --config {{.Dir}}/postern.yaml
+    {{.Program}} recordings search --config {{.Dir}}/postern.yaml '42 days'
+    {{.Program}} recordings play --config {{.Dir}}/postern.yaml $({{.Program}} recordings list --config {{.Dir}}/postern.yaml | awk '/rainbow/ {id = $1} END {print id}')
+
 To services behind it, by opaque tunnels; the second command stays in the background:
     ssh -F {{.Dir}}/ssh_config -W 127.0.0.1:{{.BannerPort}} gate
     ssh -F {{.Dir}}/ssh_config -f -N -L 127.0.0.1:{{.LocalPort}}:127.0.0.1:{{.WebPort}} gate
@@ -49,7 +54,8 @@ What operations and reviewers see:
     {{.Program}} audit tail --config {{.Dir}}/postern.yaml
 
 The files are in {{.Dir}}: postern.yaml, policy.yaml (change it, it takes
-effect within a second), the log of the gate postern.log, the audit log in audit/.
+effect within a second), the log of the gate postern.log, the audit log in audit/,
+the recordings in recordings/.
 Ctrl-C ends the demo.
 `
 
