@@ -32,6 +32,7 @@ audit:
   min_free: 1MiB
 recordings:
   dir: $WORK/recordings
+  min_free: 1MiB
 health: { listen: "127.0.0.1:$HEALTH_PORT" }
 metrics: { listen: "127.0.0.1:$METRICS_PORT" }
 admin: { socket: $WORK/admin.sock, frozen: $WORK/frozen }

@@ -34,6 +34,10 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"audit":      auditEvent,
 	"auditcheck": auditCheck,
 	"acked":      acked,
+	"inspected":  inspected,
+	"node":       node,
+	"recorded":   recorded,
+	"moved":      moved,
 }
 
 // skipper is the key of the story's own testing T.

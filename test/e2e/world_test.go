@@ -80,6 +80,7 @@ func (w *world) end() {
 	for name, p := range w.procs {
 		w.checkOutput(name, p)
 	}
+	w.checkSecrets()
 	w.all.add(auditLines(filepath.Join(w.dir, "audit")))
 }
 
