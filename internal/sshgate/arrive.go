@@ -106,8 +106,7 @@ func (c *session) arrive(ctx context.Context, a arrival) (*arrived, *refusal) {
 		return nil, c.targetFailed(e, err)
 	}
 	e.Extra["login_ms"], e.Extra["kex_ms"], e.Extra["auth_ms"] = millis(time.Since(began)), millis(conn.Kex), millis(conn.Auth)
-	e.Extra["host_key"], e.Extra["host_ca"] = conn.HostKey, conn.HostCA
-	e.Extra["key_id"], e.Extra["serial"] = cred.KeyID, strconv.FormatUint(cred.Serial, 10)
+	describeTarget(e.Extra, conn, cred)
 	if err := c.server.opt.Audit.Append(ctx, e); err != nil {
 		drop(conn)
 		return nil, c.unwritten(err)
@@ -119,6 +118,18 @@ func (c *session) arrive(ctx context.Context, a arrival) (*arrived, *refusal) {
 		},
 		event: e, opened: time.Now(),
 	}, nil
+}
+
+// describeTarget adds who the target has proven to be and what the gate has
+// shown it: a plain key has neither ID nor serial.
+func describeTarget(extra map[string]any, conn *upstream.Conn, cred upstream.Credential) {
+	extra["host_key"] = conn.HostKey
+	if conn.HostCA != "" {
+		extra["host_ca"] = conn.HostCA
+	}
+	if cred.KeyID != "" {
+		extra["key_id"], extra["serial"] = cred.KeyID, strconv.FormatUint(cred.Serial, 10)
+	}
 }
 
 func (c *session) targetEvent(a arrival) audit.Event {
@@ -190,9 +201,7 @@ func (c *session) targetFailed(e audit.Event, err error) *refusal {
 // refuseInside writes down what was refused or failed on a channel or a
 // connection that is open already, and counted so.
 func (c *session) refuseInside(reason string, e audit.Event) {
-	c.mu.Lock()
-	c.denied++
-	c.mu.Unlock()
+	c.countDenied()
 	e.Failed, e.Reason = true, reason
 	c.log.Info("inspected session refused", zap.String("reason", reason), zap.String("target", e.TargetHost), zap.String("login", e.Login), zap.String("detail", e.Detail))
 	c.server.opt.Audit.Refuse(e)
