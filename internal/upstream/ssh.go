@@ -69,10 +69,7 @@ func (d *Dialer) SSH(ctx context.Context, nc net.Conn, known *KnownHosts, t Targ
 		return c, nil
 	}
 	nc.Close()
-	if ended := ctx.Err(); ended != nil {
-		return nil, &sshError{Classify(ended), t, fmt.Errorf("%w (%w)", ended, err)}
-	}
-	return nil, &sshError{l.classify(err), t, err}
+	return nil, l.failure(ctx.Err(), err)
 }
 
 // login is one attempt to log in; owned by the goroutine that runs it, and by
@@ -85,6 +82,19 @@ type login struct {
 	kexed   time.Time // when the host key was accepted; zero before
 	verdict verdict
 	refusal error // of the host key
+}
+
+// failure is err as the caller gets it; ended is what ended the login from
+// outside. A target that waits for words of another protocol ends by time too.
+func (l *login) failure(ended, err error) error {
+	outcome := l.classify(err)
+	if ended != nil {
+		err = fmt.Errorf("%w (%w)", ended, err)
+		if outcome != OutcomeNotSSH || errors.Is(ended, context.Canceled) {
+			outcome = Classify(ended)
+		}
+	}
+	return &sshError{outcome, l.target, l.wire.quote(err)}
 }
 
 func (l *login) run() (*Conn, error) {
@@ -159,7 +169,7 @@ func (l *login) classify(err error) Outcome {
 		return refused.Outcome
 	case !l.kexed.IsZero() && isAuthFailure(err):
 		return OutcomeLoginRefused
-	case l.wire.spokeOther():
+	case l.wire.spokeOther() && !l.wire.isBusy():
 		return OutcomeNotSSH
 	}
 	return OutcomeHandshake
@@ -178,9 +188,12 @@ func isAuthFailure(err error) bool {
 type wire struct {
 	net.Conn
 	line  []byte // the line so far, at most 4 bytes
-	heard bool   // anything at all
+	said  []byte // how it began, at most maxSaid bytes
 	isSSH bool
 }
+
+// maxSaid is how much of what a target said instead the operator gets to see.
+const maxSaid = 80
 
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
@@ -191,8 +204,8 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 func (w *wire) hear(p []byte) {
+	w.said = append(w.said, p[:min(len(p), maxSaid-len(w.said))]...)
 	for _, b := range p {
-		w.heard = true
 		switch {
 		case b == '\n':
 			w.line = w.line[:0]
@@ -200,10 +213,24 @@ func (w *wire) hear(p []byte) {
 			w.line = append(w.line, b)
 		}
 		if string(w.line) == "SSH-" {
-			w.isSSH, w.line = true, nil
+			w.isSSH, w.line, w.said = true, nil, nil
 			return
 		}
 	}
 }
 
-func (w *wire) spokeOther() bool { return w.heard && !w.isSSH }
+func (w *wire) spokeOther() bool { return len(w.said) > 0 && !w.isSSH }
+
+// isBusy reports whether an sshd turned the gate away before it said its
+// version: OpenSSH does where MaxStartups or PerSourcePenalties say so.
+func (w *wire) isBusy() bool {
+	return bytes.HasPrefix(w.said, []byte("Exceeded MaxStartups")) || bytes.HasPrefix(w.said, []byte("Not allowed at this time"))
+}
+
+// quote adds to err what the target said instead of a version.
+func (w *wire) quote(err error) error {
+	if !w.spokeOther() {
+		return err
+	}
+	return fmt.Errorf("%w; the target said %q", err, w.said)
+}

@@ -346,6 +346,8 @@ func TestTargetsThatAreNoSSHServers(t *testing.T) {
 		{"SSH- in the middle of a line", say("hello SSH-2.0-x\r\n"), OutcomeNotSSH},
 		{"a version and nothing else", say("SSH-2.0-x\r\n"), OutcomeHandshake},
 		{"a version and nonsense", say("SSH-2.0-x\r\n" + strings.Repeat("\xff", 100)), OutcomeHandshake},
+		{"an sshd that has too many clients", say("Exceeded MaxStartups\r\n"), OutcomeHandshake},
+		{"an sshd that punishes the gate", say("Not allowed at this time\r\n"), OutcomeHandshake},
 		{"a greeting, a version, and nothing else", say("welcome\r\nSSH-2.0-x\r\n"), OutcomeHandshake},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
@@ -358,7 +360,23 @@ func TestTargetsThatAreNoSSHServers(t *testing.T) {
 			if Classify(err) != tc.want {
 				t.Errorf("%q, %v; want %q", Classify(err), err, tc.want)
 			}
+			if len(err.Error()) > 600 || strings.ContainsAny(err.Error(), "\x00\xff\r\n") {
+				t.Errorf("an error that no log should hold: %q", err)
+			}
 		})
+	}
+}
+
+func TestTheOperatorReadsWhatATargetSaidInstead(t *testing.T) {
+	port := serveOnce(t, func(nc net.Conn) { io.WriteString(nc, "220 mail.example ESMTP\r\n"); io.Copy(io.Discard, nc) })
+	d := New(Options{DialTimeout: 300 * time.Millisecond})
+	nc, err := d.DialTCP(t.Context(), addrs(t, "127.0.0.1"), port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.SSH(t.Context(), nc, nil, Target{Host: "db.example", Port: 22, Login: "x", Credential: mint(t, newKey(t, "ed25519"))})
+	if Classify(err) != OutcomeNotSSH || !strings.Contains(err.Error(), `the target said "220 mail.example ESMTP\r\n"`) {
+		t.Errorf("%q, %v", Classify(err), err)
 	}
 }
 
@@ -367,8 +385,8 @@ func TestALoginHasOneTimeLimitForAllOfIt(t *testing.T) {
 		"silence":              func(nc net.Conn) { io.Copy(io.Discard, nc) },
 		"silence after a word": func(nc net.Conn) { io.WriteString(nc, "SSH-2.0-slow\r\n"); io.Copy(io.Discard, nc) },
 		"a byte a second": func(nc net.Conn) {
-			for {
-				if _, err := io.WriteString(nc, "x"); err != nil {
+			for _, b := range []byte("SSH-2.0-slow") {
+				if _, err := nc.Write([]byte{b}); err != nil {
 					return
 				}
 				time.Sleep(time.Second)
