@@ -104,9 +104,10 @@ func (c *recordingsFlags) find(id string) (record.Entry, error) {
 
 // recordingFault says what can be done about an error of package record.
 func recordingFault(err error) error {
+	if _, said := errors.AsType[*fault](err); said || err == nil {
+		return err
+	}
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, record.ErrSealed):
 		return undecided(err, "--identity-file names the file with the age identity (AGE-SECRET-KEY-...) of one of its recipients; postern recordings show names them")
 	case errors.Is(err, record.ErrIdentity):

@@ -109,6 +109,9 @@ func (s *shown) readRecords(entry record.Entry, identities []age.Identity) {
 		return
 	}
 	defer r.Close()
+	if !entry.Ended {
+		s.Records = 0
+	}
 	for rec, err := range r.Records() {
 		if err != nil {
 			s.Read = err.Error()
@@ -116,6 +119,9 @@ func (s *shown) readRecords(entry record.Entry, identities []age.Identity) {
 				s.err = err
 			}
 			return
+		}
+		if !entry.Ended {
+			s.count(rec)
 		}
 		text := shownRecord{rec.At.Milliseconds(), string(rec.Data)}
 		switch rec.Kind {
@@ -125,6 +131,20 @@ func (s *shown) readRecords(entry record.Entry, identities []age.Identity) {
 			s.Exits = append(s.Exits, text)
 		}
 	}
+}
+
+// count stands in for the totals that a recording without end does not have.
+func (s *shown) count(r record.Record) {
+	s.Records++
+	switch n := int64(len(r.Data)); r.Kind {
+	case record.Stdout:
+		s.Stdout += n
+	case record.Stderr:
+		s.Stderr += n
+	case record.Stdin:
+		s.Stdin += n
+	}
+	s.DurationMS = r.At.Milliseconds()
 }
 
 func (s *shown) print(w io.Writer) error {
