@@ -343,6 +343,32 @@ func TestAFailureBetweenWritesIsReportedByRun(t *testing.T) {
 	})
 }
 
+func TestASyncThatFailsEndsTheRecordingAndStatesNothing(t *testing.T) {
+	s, err := Open(Options{Dir: t.TempDir()}) // without Run: the test syncs
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed []error
+	w := create(t, s, Events{
+		Chunk:  func(c Chunk) { t.Errorf("a chunk is stated: %+v", c) },
+		Failed: func(err error) { failed = append(failed, err) },
+	})
+	write(t, w, Stdout, noise(2*chunkSize))
+	breakFile(w)
+	if w.sync() {
+		t.Error("a failed recording wants to be synced again")
+	}
+	if len(failed) != 1 {
+		t.Fatalf("Failed was called with %v; want one error", failed)
+	}
+	if err := w.Write(Stdout, nil); err != failed[0] {
+		t.Errorf("the next write gives %v; want %v", err, failed[0])
+	}
+	if sum, err := w.Close(true); err != failed[0] || sum.Complete || sum.Size < 2*chunkSize {
+		t.Errorf("Close gives %+v, %v; want what was written and %v", sum, err, failed[0])
+	}
+}
+
 func TestAnIdleRecordingHoldsAlmostNoMemory(t *testing.T) {
 	const n = 200
 	id := identity(t)
