@@ -11,7 +11,7 @@ import "time"
 // UTF-8 and may hold control characters.
 type Operation struct {
 	Action       string // one of the constants below; an open that was refused is a Get, Put or Update that Failed
-	Protocol     string // "sftp", "scp"
+	Protocol     string // "sftp", "scp"; "rsync" is not decoded, its operation is made from the command line and the bytes
 	Path         string // as the client wrote it; for scp the names of the protocol's lines, joined by "/"
 	To           string // rename, symlink, link: the second path on the wire, which OpenSSH takes as the new one
 	BytesRead    int64  // target to client
