@@ -203,13 +203,29 @@ func (c *session) recheck(now time.Time) {
 			close = append(close, f)
 		}
 	}
+	unwelcome := c.unwelcome(r.Policy)
 	c.mu.Unlock()
 	for _, ch := range end {
 		ch.end(errPolicyChanged)
 	}
+	for _, i := range unwelcome {
+		time.AfterFunc(cutPatience, func() { i.end(errPolicyChanged) }) // once its channels have been told
+	}
 	for _, f := range close {
 		c.closeForward(f, reasonPolicyChanged)
 	}
+}
+
+// unwelcome returns the logins at targets that may no longer do anything, with
+// or without open channels. It is called with session.mu held.
+func (c *session) unwelcome(p *policy.Policy) []*inspection {
+	var all []*inspection
+	for i := range c.inspections {
+		if !decideSession(p, i.request("")).Allow {
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 // channelAllowed is called with session.mu held.

@@ -411,6 +411,31 @@ func TestAChangeOfRulesEndsWhatIsNoLongerInspected(t *testing.T) {
 	d.eventually(t, audit.ForwardClose, `"inspected":true`)
 }
 
+// A rule that loses the login, or all of it, ends idle connections too.
+func TestAChangeOfRulesEndsALoginThatHasNoChannels(t *testing.T) {
+	d := newDoorGate(t, gateSpec{})
+	at := d.target(t)
+	direct, err := d.dial("hadoop@"+at.String(), d.keys["vendor"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer direct.Close()
+	inner, _, err := jumpTo(d.client("vendor"), at.String(), d.inner("hadoop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	wantRun(t, direct)
+	wantRun(t, inner)
+	d.spec.Rules[2].Logins = []string{"root"}
+	d.knows(t)
+	direct.Wait()
+	inner.Wait()
+	d.eventually(t, audit.TargetClose, `"door":"login"`, `"`+reasonPolicyChanged+`"`)
+	d.eventually(t, audit.TargetClose, `"door":"proxyjump"`, `"`+reasonPolicyChanged+`"`)
+	d.eventually(t, audit.ConnClose, `"`+reasonPolicyChanged+`"`)
+}
+
 func TestACertificateWithoutForwardingHasNoProxyJump(t *testing.T) {
 	ca := newSigner(t)
 	d := newDoorGate(t, gateSpec{spec: func(s *policy.Spec) {
