@@ -35,6 +35,8 @@ const (
 // Other. A path of a source may hold * ? [ ] and a leading ~, which the
 // target's shell expands: that runs nothing. Where an option could come out of
 // it and matter, which is where a word of scp -t or rsync begins so, it is Other.
+// A receiving rsync that also deletes, prunes, or compares with directories
+// elsewhere needs both rights.
 func Classify(command string) Command {
 	if len(command) > maxCommand {
 		return Command{}

@@ -66,7 +66,7 @@ func rsyncCommand(args []word) Command {
 	if r.sender {
 		return Command{Kind: RsyncSender, Paths: paths, Needs: Rights{Read: true, Write: r.removes}}
 	}
-	return Command{Kind: RsyncReceiver, Paths: paths, Needs: Rights{Read: r.compares, Write: true}}
+	return Command{Kind: RsyncReceiver, Paths: paths, Needs: Rights{Read: r.compares || r.filters, Write: true}}
 }
 
 // rsyncArgs is what has been read of rsync's arguments.
@@ -77,6 +77,7 @@ type rsyncArgs struct {
 	sender   bool
 	removes  bool // what was sent
 	compares bool // with what is elsewhere on the target
+	filters  bool // by rules that come through the connection; a rule can name a file of the target, and its lines come back in errors
 }
 
 // next reads one argument, and its value if that is another.
@@ -92,7 +93,7 @@ func (r *rsyncArgs) next() bool {
 	case strings.HasPrefix(w.text, "--"):
 		return r.long(w.text)
 	}
-	return shortOptions(w.text[1:])
+	return r.short(w.text[1:])
 }
 
 // long reads a long option.
@@ -105,6 +106,7 @@ func (r *rsyncArgs) long(text string) bool {
 		r.removes = true
 		return true
 	}
+	r.filters = r.filters || strings.HasPrefix(text, "--delete")
 	name, given, has := strings.Cut(text, "=")
 	takes, known := rsyncOption(name)
 	if !known || takes == none {
@@ -142,8 +144,8 @@ func below(p string) bool {
 	return p != "" && !path.IsAbs(p) && clean != ".." && !strings.HasPrefix(clean, "../")
 }
 
-// shortOptions reads a word of option letters.
-func shortOptions(letters string) bool {
+// short reads a word of option letters.
+func (r *rsyncArgs) short(letters string) bool {
 	if number, ok := strings.CutPrefix(letters, "B"); ok {
 		return number != "" && strings.Trim(number, "0123456789") == ""
 	}
@@ -151,6 +153,7 @@ func shortOptions(letters string) bool {
 	if strings.Trim(flags, rsyncLetters) != "" {
 		return false
 	}
+	r.filters = r.filters || strings.Contains(flags, "m")
 	return !e || capable(capabilities)
 }
 
