@@ -214,6 +214,7 @@ func (c *session) recheck(now time.Time) {
 	for _, f := range close {
 		c.closeForward(f, reasonPolicyChanged)
 	}
+	c.recheckTargets(r)
 }
 
 // unwelcome returns the logins at targets that may no longer do anything, with

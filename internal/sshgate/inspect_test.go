@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,10 +19,12 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"postern/internal/audit"
 	"postern/internal/policy"
 	"postern/internal/record"
+	"postern/internal/upstream"
 )
 
 // inspectGate is a gate that inspects and records, with one target.
@@ -386,6 +389,145 @@ func TestNothingIsClosedBeforeTheLastByte(t *testing.T) {
 	g.wantEvent(audit.ProcEnd, fmt.Sprint(size+4))
 }
 
+func TestTheExitComesBeforeTheEOFThatAClientAnswersWithCLOSE(t *testing.T) {
+	g := newInspectGate(t, inspectSpec{target: programs(func(ch ssh.Channel, _, _ string) {
+		io.WriteString(ch, "all")
+		ch.CloseWrite()
+		io.Copy(io.Discard, ch)
+		<-time.After(50 * time.Millisecond) // as sshd does until its child is reaped
+		exitWith(ch, 5)
+	})})
+	ch, reqs, err := g.inside(t).OpenChannel("session", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ S string }{"x"})); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	ch.CloseWrite()
+	if out, err := io.ReadAll(ch); string(out) != "all" || err != nil {
+		t.Errorf("%q, %v", out, err)
+	}
+	ch.Close() // as ssh does when both sides have said EOF
+	if req := <-reqs; req == nil || req.Type != "exit-status" {
+		t.Errorf("no exit status, but %+v", req)
+	}
+	for range reqs {
+	}
+}
+
+func TestAHalfCloseReachesAClientThatStillSends(t *testing.T) {
+	g := newInspectGate(t, inspectSpec{target: programs(func(ch ssh.Channel, _, _ string) {
+		ch.CloseWrite()
+		n, _ := io.Copy(io.Discard, ch)
+		exitWith(ch, uint32(n))
+	})})
+	s, err := g.inside(t).NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, _ := s.StdinPipe()
+	out, _ := s.StdoutPipe()
+	if err := s.Start("x"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(out); len(b) != 0 || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	io.WriteString(in, "sent after the EOF")
+	in.Close()
+	var exit *ssh.ExitError
+	if err := s.Wait(); !errors.As(err, &exit) || exit.ExitStatus() != 18 {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// fillDisk makes every further write to recordings fail as on a full disk.
+func fillDisk(t *testing.T, dir string) {
+	t.Helper()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range open {
+		path, _ := os.Readlink("/proc/self/fd/" + e.Name())
+		fd, err := strconv.Atoi(e.Name())
+		if err == nil && strings.HasPrefix(path, dir+"/") && strings.HasSuffix(path, ".prec") {
+			if err := unix.Dup3(int(full.Fd()), fd, unix.O_CLOEXEC); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// flooding is a program that writes until it can't.
+func flooding(ch ssh.Channel, _, command string) {
+	if command == "small" {
+		io.WriteString(ch, "small")
+		exitWith(ch, 0)
+		return
+	}
+	io.WriteString(ch, "begun")
+	io.ReadFull(ch, make([]byte, 1))
+	block, total := make([]byte, 32<<10), 0
+	for total < 4<<20 {
+		n, err := ch.Write(block)
+		if total += n; err != nil {
+			return
+		}
+	}
+	exitWith(ch, 0)
+}
+
+func TestARecorderErrorMidSessionEndsTheSessionWithoutAHang(t *testing.T) {
+	for name, want := range map[string]struct {
+		goOn   bool
+		status int
+	}{"terminate": {false, 254}, "continue": {true, 0}} {
+		t.Run(name, func(t *testing.T) {
+			g := newInspectGate(t, inspectSpec{
+				rule:   func(r *policy.Rule) { r.Recording.Continue = want.goOn },
+				target: programs(flooding),
+			})
+			client := g.inside(t)
+			s, err := client.NewSession()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stderr bytes.Buffer
+			s.Stderr = &stderr
+			in, _ := s.StdinPipe()
+			out, _ := s.StdoutPipe()
+			if err := s.Start("flood"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(out, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+			fillDisk(t, g.recordings)
+			in.Write([]byte("x"))
+			io.Copy(io.Discard, out)
+			var exit *ssh.ExitError
+			status := 0
+			if err := s.Wait(); errors.As(err, &exit) {
+				status = exit.ExitStatus()
+			}
+			if status != want.status || want.status != 0 && !strings.Contains(stderr.String(), "(reason: recording_failed)") {
+				t.Errorf("status %d, told %q", status, stderr.String())
+			}
+			g.eventually(t, audit.RecordingFailed, `"on_failure":"`+name+`"`)
+			if out, _, _, err := exec(client, "small"); out != "small" || err != nil {
+				t.Errorf("the next channel: %q, %v", out, err)
+			}
+		})
+	}
+}
+
 func TestALongRecordingIsVouchedForWhileItRuns(t *testing.T) {
 	data, _ := noise(t, 2<<20)
 	g := newInspectGate(t, inspectSpec{target: programs(func(ch ssh.Channel, _, _ string) {
@@ -564,6 +706,31 @@ func TestAChangeOfRulesEndsAProgramWithAText(t *testing.T) {
 	if out, stderr, status, err := exec(client, "again"); status != 1 || err != nil {
 		t.Errorf("%q, %q, %d, %v", out, stderr, status, err)
 	}
+}
+
+func TestATargetWhoseKeyIsTakenOutOfKnownHostsIsLeft(t *testing.T) {
+	g := newInspectGate(t, inspectSpec{target: programs(func(ch ssh.Channel, _, _ string) {
+		io.WriteString(ch, "running")
+		io.Copy(io.Discard, ch)
+	})})
+	s, err := g.inside(t).NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ := s.StdoutPipe()
+	in, _ := s.StdinPipe() // left open
+	defer in.Close()
+	if err := s.Start("forever"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 7)); err != nil {
+		t.Fatal(err)
+	}
+	g.SetRules(Rules{Policy: mustPolicy(t, g.spec), KnownHosts: &upstream.KnownHosts{}})
+	if err := s.Wait(); err == nil {
+		t.Error("the program ended well")
+	}
+	g.wantEvent(audit.TargetClose, "policy_changed")
 }
 
 func TestATargetThatDiesIsToldApartFromAProgramThatEnds(t *testing.T) {

@@ -36,12 +36,25 @@ func (c *session) inspects(i *inspection) (forget func()) {
 	}
 }
 
+// recheckTargets ends inspections of targets whose host key known hosts no
+// longer accept.
+func (c *session) recheckTargets(r *Rules) {
+	for _, i := range c.inspecting() {
+		if !r.KnownHosts.StillAccepts(i.target) {
+			i.end(errPolicyChanged)
+		}
+	}
+}
+
+func (c *session) inspecting() []*inspection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.inspections))
+}
+
 // tickInspections does what is due for the session's inspections.
 func (c *session) tickInspections(now time.Time) {
-	c.mu.Lock()
-	all := slices.Collect(maps.Keys(c.inspections))
-	c.mu.Unlock()
-	for _, i := range all {
+	for _, i := range c.inspecting() {
 		i.tick(now)
 	}
 }

@@ -46,8 +46,21 @@ func (e *HostKeyError) Unwrap() error { return e.Err }
 
 // verdict is what known hosts say of a key that they accept.
 type verdict struct {
-	key ssh.PublicKey // without its certificate
-	ca  ssh.PublicKey // nil = the key itself is listed
+	key   ssh.PublicKey // without its certificate
+	ca    ssh.PublicKey // nil = the key itself is listed
+	shown ssh.PublicKey // with it
+}
+
+// StillAccepts reports whether a login would be accepted that showed the host
+// key of a live connection when the connection was made: false where the key
+// or its CA has been revoked or taken out since. A certificate that has expired
+// meanwhile is no reason.
+func (k *KnownHosts) StillAccepts(c *Conn) bool {
+	if c.shown == nil {
+		return false
+	}
+	_, err := k.check(c.host, c.port, c.shown, c.opened)
+	return err == nil
 }
 
 // check says whether the target may show key. A certificate must come from a
@@ -55,7 +68,7 @@ type verdict struct {
 // now and not signed with SHA-1; one from another CA counts as the plain key
 // in it, as in OpenSSH. The error is a *HostKeyError.
 func (k *KnownHosts) check(host string, port uint16, key ssh.PublicKey, now time.Time) (verdict, error) {
-	lines := k.of(host, port)
+	lines, shown := k.of(host, port), key
 	cert, certified := key.(*ssh.Certificate)
 	if certified {
 		key = cert.Key
@@ -71,10 +84,10 @@ func (k *KnownHosts) check(host string, port uint16, key ssh.PublicKey, now time
 		if err := checkHostCert(canonicalHost(host), cert, now); err != nil {
 			return refuse(OutcomeHostKeyUnknown, nil, err)
 		}
-		return verdict{key: key, ca: cert.SignatureKey}, nil
+		return verdict{key, cert.SignatureKey, shown}, nil
 	}
 	if has(lines, false, key) {
-		return verdict{key: key}, nil
+		return verdict{key, nil, shown}, nil
 	}
 	if listed := plainLines(lines); len(listed) > 0 {
 		return refuse(OutcomeHostKeyChanged, listed, nil)

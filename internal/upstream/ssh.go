@@ -35,6 +35,11 @@ type Conn struct {
 	HostCA   string        // fingerprint of the CA that certified it, "" = none
 	Kex      time.Duration // until the host key was accepted
 	Auth     time.Duration // from there until the login was
+
+	host   string // what StillAccepts asks about
+	port   uint16
+	shown  ssh.PublicKey // a certificate where there was one
+	opened time.Time
 }
 
 // sshError is why a login failed, with what is known of its kind.
@@ -106,7 +111,8 @@ func (l *login) run() (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{Conn: sc, Channels: channels, Requests: requests, HostKey: ssh.FingerprintSHA256(l.verdict.key),
-		Kex: l.kexed.Sub(l.began), Auth: time.Since(l.kexed)}
+		Kex: l.kexed.Sub(l.began), Auth: time.Since(l.kexed),
+		host: l.target.Host, port: l.target.Port, shown: l.verdict.shown, opened: l.began}
 	if l.verdict.ca != nil {
 		c.HostCA = ssh.FingerprintSHA256(l.verdict.ca)
 	}

@@ -458,6 +458,42 @@ func TestWithoutACredentialNothingIsSaid(t *testing.T) {
 	}
 }
 
+func TestALiveConnectionIsAskedAboutAgain(t *testing.T) {
+	userCA, userCAFile := newKeyFile(t, "ed25519")
+	hostCA, hostCAFile := newKeyFile(t, "ed25519")
+	s := certifiedSSHD(t, hostCAFile, userCAFile, "-n", "db.example", "-V", "-1h:+1h")
+	authority := "@cert-authority * " + line(hostCA.PublicKey())
+	c, err := logInAs(t, s, knownHosts(t, authority), "db.example", mint(t, userCA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		known *KnownHosts
+		want  bool
+	}{
+		"the same":               {knownHosts(t, authority), true},
+		"nobody":                 {nil, false},
+		"its CA revoked":         {knownHosts(t, authority, "@revoked * "+line(hostCA.PublicKey())), false},
+		"its key revoked":        {knownHosts(t, authority, "@revoked * "+line(c.shown.(*ssh.Certificate).Key)), false},
+		"its CA for other names": {knownHosts(t, "@cert-authority *.test "+line(hostCA.PublicKey())), false},
+		"its key listed now":     {knownHosts(t, "db.example "+line(c.shown.(*ssh.Certificate).Key)), true},
+	} {
+		if got := tc.known.StillAccepts(c); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	cert := *c.shown.(*ssh.Certificate)
+	for name, opened := range map[string]time.Time{"before its certificate ran out": c.opened, "after it did": time.Unix(int64(cert.ValidBefore)+1, 0)} {
+		c.opened = opened
+		if got, want := knownHosts(t, authority).StillAccepts(c), name == "before its certificate ran out"; got != want {
+			t.Errorf("opened %s: %v", name, got)
+		}
+	}
+	if knownHosts(t, authority).StillAccepts(&Conn{}) {
+		t.Error("a connection without a key is good")
+	}
+}
+
 // A target that shows one key and, at a later key exchange, another.
 func TestTheHostKeyStaysTheSameForAConnection(t *testing.T) {
 	key, other := newKey(t, "ed25519").PublicKey(), newKey(t, "ed25519")
