@@ -74,6 +74,17 @@ func (o *openSSH) jump(t testing.TB, more ...string) []string {
 	return append(append([]string{"-J", "gate", "-p", itoa(o.target.Port())}, more...), me(t)+"@127.0.0.1")
 }
 
+// configure adds a line to the sshd_config of connections to come.
+func (o *openSSH) configure(t testing.TB, line string) {
+	t.Helper()
+	config, err := os.OpenFile(filepath.Join(filepath.Dir(o.config), "sshd_config"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(config, line)
+	config.Close()
+}
+
 func TestWhatOpenSSHShowsIsWhatIsRecorded(t *testing.T) {
 	o, dir := newRecorded(t, gateSpec{})
 	const command = "head -c 3000000 /dev/urandom | base64; echo oops >&2; exit 3"
@@ -101,12 +112,7 @@ func TestATerminalHasItsSizeItsModesAndItsSignals(t *testing.T) {
 
 func TestRekeyingOnBothLegsHurtsNothing(t *testing.T) {
 	o, _ := newRecorded(t, gateSpec{})
-	config, err := os.OpenFile(filepath.Join(filepath.Dir(o.config), "sshd_config"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(config, "RekeyLimit 64K") // read at each connection
-	config.Close()
+	o.configure(t, "RekeyLimit 64K")
 	data, _ := noise(t, 4<<20)
 	cmd := osexec.CommandContext(t.Context(), tool(t, "ssh"), append([]string{"-F", o.config, "-o", "RekeyLimit=64K"}, append(o.jump(t), "cat")...)...)
 	cmd.Stdin = bytes.NewReader(data)
@@ -118,6 +124,7 @@ func TestRekeyingOnBothLegsHurtsNothing(t *testing.T) {
 
 func TestTwentySessionsOverOneConnection(t *testing.T) {
 	o, dir := newRecorded(t, gateSpec{})
+	o.configure(t, "MaxSessions 30")
 	control := filepath.Join(t.TempDir(), "c")
 	master := osexec.CommandContext(t.Context(), tool(t, "ssh"), append([]string{"-F", o.config, "-M", "-S", control, "-N"}, o.jump(t)...)...)
 	if err := master.Start(); err != nil {

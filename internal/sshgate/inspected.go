@@ -117,6 +117,7 @@ type inspectedChannel struct {
 	openOutputs atomic.Int32  // of stdout and stderr
 	outputDone  chan struct{} // closed once both have been passed on to their end
 	input       sync.WaitGroup
+	inputEnded  atomic.Bool // the client has sent its EOF
 	clientGone  atomic.Bool // the client takes no more
 
 	// Owned by the goroutine of the client's requests.
@@ -291,6 +292,7 @@ func (s *inspectedChannel) stdin(p *program) {
 		}
 		failed = writeAll(s.target, b) != nil
 	})
+	s.inputEnded.Store(true)
 	if !failed {
 		s.target.CloseWrite()
 	}

@@ -289,20 +289,31 @@ func (s *inspectedChannel) setProgram(p *program) {
 	s.program = p
 }
 
-// fromTarget passes the target's requests on, and its EOF once everything that
-// came before has been. When the target has closed the channel it closes the
-// client's, after the last byte and request.
+// fromTarget passes the target's requests on, and its EOF after everything that
+// came before. When the target has closed the channel it closes the client's,
+// after the last byte and request.
+//
+// A client that has sent its own EOF may answer ours with CLOSE at once, and
+// x/crypto then lets no exit status through any more; sshd would. So EOF waits
+// for the exit, but not for long where the client still has things to say.
 func (s *inspectedChannel) fromTarget(ctx context.Context) {
 	done := s.outputDone
+	var grace <-chan time.Time
 	for open := true; open; {
 		select {
 		case req, ok := <-s.targetReqs:
 			open = ok && s.targetRequest(req)
 		case <-done:
-			done = nil
-			if open = s.pendingRequests(); open {
+			done, grace = nil, time.After(eofGrace)
+			open = s.pendingRequests()
+		case <-grace:
+			grace = nil
+			if !s.inputEnded.Load() {
 				s.sendEOF()
 			}
+		}
+		if open && done == nil && s.exited() {
+			s.sendEOF()
 		}
 	}
 	<-s.outputDone
@@ -311,6 +322,16 @@ func (s *inspectedChannel) fromTarget(ctx context.Context) {
 	}
 	s.sendEOF()
 	s.client.Close()
+}
+
+// eofGrace is how long the EOF of a program that has not exited is held back.
+const eofGrace = time.Second
+
+// exited reports whether the exit has been passed on, or there is none to come.
+// It is for the goroutine of the target's requests.
+func (s *inspectedChannel) exited() bool {
+	p := s.current()
+	return p == nil || p.exited
 }
 
 // pendingRequests passes on what came before the EOF, and reports whether the
