@@ -168,7 +168,8 @@ func listRecordings(ts *testscript.TestScript) []recording {
 }
 
 // moved ACTION PATH FILE waits until there is an event of a whole transfer (put
-// or get) of PATH that succeeded, and its size and SHA-256 are those of FILE.
+// or get) of PATH that succeeded, and its bytes and SHA-256 are those of FILE. In
+// the old scp protocol PATH is the operand of the command line.
 func moved(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: moved put|get PATH FILE")
@@ -195,12 +196,13 @@ func transfer(line string) string {
 		Status string
 		File   struct {
 			Path   string
-			Size   int64
 			Hashes []struct{ Value string }
 		}
+		Traffic  struct{ Bytes int }
 		Unmapped struct {
 			Postern struct {
 				Operation string
+				Operands  []string
 				Complete  bool `json:"hash_complete"`
 			}
 		}
@@ -208,9 +210,12 @@ func transfer(line string) string {
 	if err := json.Unmarshal([]byte(line), &e); err != nil {
 		return err.Error()
 	}
-	hash := ""
+	path, hash, facts := e.File.Path, "", e.Unmapped.Postern
+	if len(facts.Operands) > 0 {
+		path = facts.Operands[0]
+	}
 	for _, h := range e.File.Hashes {
 		hash = h.Value
 	}
-	return fmt.Sprintf("%s %s %s %d %s %v", e.Unmapped.Postern.Operation, e.File.Path, e.Status, e.File.Size, hash, e.Unmapped.Postern.Complete)
+	return fmt.Sprintf("%s %s %s %d %s %v", facts.Operation, path, e.Status, e.Traffic.Bytes, hash, facts.Complete)
 }
