@@ -123,13 +123,15 @@ func plainLines(lines []knownLine) []string {
 	return where
 }
 
+const keyAlgoDSA = "ssh-dss"
+
 // checkHostCert checks all of a certificate but its CA. OpenSSH before 10.0
 // took one that names nobody as good for every host; here it is good for none.
 func checkHostCert(name string, cert *ssh.Certificate, now time.Time) error {
 	if cert.CertType != ssh.HostCert {
 		return errors.New("it is not a host certificate")
 	}
-	if f := cert.Signature.Format; f == ssh.KeyAlgoRSA || f == ssh.InsecureKeyAlgoDSA {
+	if f := cert.Signature.Format; f == ssh.KeyAlgoRSA || f == keyAlgoDSA {
 		return fmt.Errorf("its CA signed with SHA-1 (%s)", f)
 	}
 	if !slices.ContainsFunc(cert.ValidPrincipals, func(p string) bool { return wildcard(p, name) }) {

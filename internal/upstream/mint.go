@@ -99,7 +99,7 @@ func signsSHA2(s ssh.Signer) (ssh.Signer, error) {
 		return nil, nil
 	}
 	switch s.PublicKey().Type() {
-	case ssh.InsecureKeyAlgoDSA:
+	case keyAlgoDSA:
 		return nil, errors.New("DSA keys are refused everywhere")
 	case ssh.KeyAlgoRSA:
 		as, ok := s.(ssh.AlgorithmSigner)
