@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"postern/internal/audit"
@@ -30,8 +31,17 @@ type doorGate struct {
 	hostCA, userCA ssh.Signer
 }
 
+// newDoorGate starts a doorGate. When the test ends, every goroutine has.
 func newDoorGate(t testing.TB, gs gateSpec) *doorGate {
 	t.Helper()
+	leaks := []goleak.Option{
+		goleak.IgnoreCurrent(),
+		// A store of recordings that the test runs ends after its gate.
+		goleak.IgnoreAnyFunction("postern/internal/record.(*Store).Run"),
+		goleak.IgnoreAnyFunction("postern/internal/record.(*Store).Run.func1"),
+		goleak.IgnoreAnyFunction("postern/internal/record.(*Store).Run.func2"),
+	}
+	t.Cleanup(func() { goleak.VerifyNone(t, leaks...) }) // after all that is cleaned up later than this
 	d := &doorGate{hostCA: newSigner(t), userCA: newSigner(t)}
 	minter, err := upstream.NewMinter(upstream.MinterOptions{CA: d.userCA})
 	if err != nil {
