@@ -90,7 +90,7 @@ func playEntry(ctx context.Context, e *env, p *review.Player, entry record.Entry
 		return false, undecided(err)
 	}
 	defer t.restore()
-	p.Out, p.Newlines, p.Keys = e.stdout, t.raw() && entry.Header.Term == "", t.keys
+	p.Out, p.Newlines, p.Keys = e.stdout, t.raw() && !review.HasTerminal(entry.Header), t.keys
 	grown := t.fits(int(entry.Header.Columns), int(entry.Header.Rows))
 	if grown != "" {
 		fmt.Fprintf(e.stderr, "postern: %s\r\n", grown)

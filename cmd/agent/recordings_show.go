@@ -189,10 +189,10 @@ func (s *shown) print(w io.Writer) error {
 }
 
 func (s *shown) terminal() string {
-	if s.Term == "" {
+	if s.Term == "" && s.Columns == 0 {
 		return "none"
 	}
-	return fmt.Sprintf("%s, %d columns, %d rows", s.Term, s.Columns, s.Rows)
+	return fmt.Sprintf("%s, %d columns, %d rows", orDash(s.Term), s.Columns, s.Rows)
 }
 
 func orDash(s string) string {

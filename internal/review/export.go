@@ -103,7 +103,7 @@ type cast struct {
 
 func newCast(w *bufio.Writer, f Format, h record.Header, stderr bool) *cast {
 	c := &cast{w: w, format: f, header: h, stderr: "e", tails: map[record.Kind][]byte{}}
-	if stderr || h.Term != "" {
+	if stderr || HasTerminal(h) {
 		c.stderr = "o"
 	}
 	c.json = json.NewEncoder(&c.text)

@@ -48,6 +48,10 @@ func Lines(h record.Header, records iter.Seq2[record.Record, error]) iter.Seq2[L
 	}
 }
 
+// HasTerminal says whether what h is of ran on a terminal; a client may ask for
+// one without a name.
+func HasTerminal(h record.Header) bool { return h.Term != "" || h.Columns > 0 }
+
 // view makes lines of records.
 type view interface {
 	take(record.Record)
@@ -56,7 +60,7 @@ type view interface {
 }
 
 func newView(h record.Header, emit func(Line)) view {
-	if h.Term == "" {
+	if !HasTerminal(h) {
 		return &pipes{out: pipe{emit: emit}, err: pipe{emit: emit}}
 	}
 	return newScreen(int(h.Columns), int(h.Rows), emit)

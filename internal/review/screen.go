@@ -17,6 +17,10 @@ const (
 	maxRows    = 200
 )
 
+// maxCluster bounds what is kept of a character and its combining marks, in
+// bytes: a cell is no place for a flood of them.
+const maxCluster = 64
+
 // The work that a recording may cause, in cells that are moved or cleared: so
 // much, and so much for each of its bytes. Past that, lines are still found,
 // but they do not scroll and the screen is not cleared.
@@ -144,13 +148,13 @@ func (s *screen) text(b []byte) {
 			s.wrap()
 			room = s.columns // once something is written
 		}
-		n, width := fit(b, room)
+		n, width, kept := fit(b, room)
 		if width > room && room < s.columns { // the character goes to the next row
 			s.feed([]byte(" "))
 			s.full, s.padded = true, true
 			continue
 		}
-		s.feed(b[:n])
+		s.feed(b[:kept])
 		s.dirty, s.blank, s.full = true, false, width >= room
 		b = b[n:]
 	}
@@ -173,21 +177,24 @@ func (s *screen) wrap() {
 }
 
 // fit returns how many bytes of b, but at least one character, fit into so many
-// columns, and their width.
-func fit(b []byte, room int) (n, width int) {
+// columns, their width, and how many of them are worth to be kept.
+func fit(b []byte, room int) (n, width, kept int) {
 	n = min(len(b), max(room, 1))
 	if i := bytes.IndexFunc(b[:min(n+1, len(b))], func(r rune) bool { return r >= 0x80 }); i < 0 {
-		return n, n
+		return n, n, n
 	}
 	n = 0
 	for n < len(b) && (width < room || n == 0) {
 		cluster, w := ansi.FirstGraphemeCluster(b[n:], ansi.GraphemeWidth)
-		if n > 0 && width+w > room {
+		if n > 0 && (width+w > room || len(cluster) > maxCluster) {
 			break
+		}
+		if len(cluster) > maxCluster {
+			return len(cluster), w, whole(cluster, maxCluster)
 		}
 		n, width = n+len(cluster), width+w
 	}
-	return n, width
+	return n, width, n
 }
 
 func (s *screen) control(b []byte) {
