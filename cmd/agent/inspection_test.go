@@ -126,14 +126,14 @@ func TestAGateThatCannotRecordIsNotReady(t *testing.T) {
 }
 
 func TestAKeyThatCannotBeReadStopsTheStart(t *testing.T) {
-	for name, key := range map[string]string{"host_ca": "ssh.host_ca", "user_ca": "upstream.user_ca"} {
+	for name, key := range map[string]string{"host_ca": "load ssh.host_ca", "user_ca": "load upstream.user_ca", "targets": "load upstream.known_hosts"} {
 		g := newTestGate(t)
 		if err := os.WriteFile(g.path(name), []byte("no key"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		err := run(t.Context(), process{config: g.path("postern.yaml"), inherited: g.lns.gate, signals: g.signals, stderr: g.stderr})
 		f, ok := errors.AsType[*fault](err)
-		if !ok || f.status != exitConfig || !strings.Contains(err.Error(), key) {
+		if !ok || f.status != exitConfig || !strings.HasPrefix(err.Error(), key) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -54,11 +54,12 @@ type rules struct {
 	policyFault string     // why the policy's files as they are now are not in force
 }
 
-// loadRules reads the policy and the frozen identities that c names.
+// loadRules reads the policy, the known hosts and the frozen identities that c
+// names.
 func loadRules(c *config.Config) (*rules, error) {
 	p, watch, err := loadPolicy(c.PolicyPath)
 	if err != nil {
-		return nil, err
+		return nil, loading("the policy", err)
 	}
 	known, err := loadKnownHosts(c.Login)
 	if err != nil {

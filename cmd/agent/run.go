@@ -59,7 +59,7 @@ func run(ctx context.Context, p process) error {
 		return configFault(loading("the configuration", err))
 	}
 	if g.rules, err = loadRules(c); err != nil {
-		return configFault(loading("the policy", err))
+		return configFault(err)
 	}
 	if err := g.build(c); err != nil {
 		g.close()

@@ -18,7 +18,7 @@ type HostKeyError struct {
 	Type        string   // of the key shown, such as ssh-ed25519
 	Fingerprint string   // of the key shown, SHA256:…
 	Lines       []string // file:line of the entries for the host, or of the one that revokes
-	Err         error    // what is wrong with a certificate; nil with a plain key
+	Err         error    // what is wrong with the certificate, or that there is none; nil where keys alone are listed
 }
 
 func (e *HostKeyError) Error() string {
@@ -92,7 +92,19 @@ func (k *KnownHosts) check(host string, port uint16, key ssh.PublicKey, now time
 	if listed := plainLines(lines); len(listed) > 0 {
 		return refuse(OutcomeHostKeyChanged, listed, nil)
 	}
-	return refuse(OutcomeHostKeyUnknown, nil, nil)
+	return refuse(OutcomeHostKeyUnknown, nil, missingCertificate(lines, cert))
+}
+
+// missingCertificate says why a CA that is listed was of no use; nil where
+// none is.
+func missingCertificate(lines []knownLine, cert *ssh.Certificate) error {
+	switch {
+	case len(lines) == 0: // all of them are of CAs
+		return nil
+	case cert == nil:
+		return errors.New("a CA is listed, but no certificate was shown")
+	}
+	return fmt.Errorf("the certificate shown is of another CA, %s", ssh.FingerprintSHA256(cert.SignatureKey))
 }
 
 // revokes returns the line that revokes the key or the CA that certified it.

@@ -225,7 +225,7 @@ func TestHostKeysThatAreRefusedBeforeAnythingIsSigned(t *testing.T) {
 		{"the key is listed for another port", []string{"db.example " + shown}, OutcomeHostKeyUnknown, "db.example"},
 		{"the key is listed for the address alone", []string{at("127.0.0.1", s.port) + " " + shown}, OutcomeHostKeyUnknown, "db.example"},
 		{"the name has another key", []string{name + " " + other}, OutcomeHostKeyChanged, "known_hosts:1"},
-		{"the key is listed, but as a CA", []string{"@cert-authority " + name + " " + shown}, OutcomeHostKeyUnknown, "db.example"},
+		{"the key is listed, but as a CA", []string{"@cert-authority " + name + " " + shown}, OutcomeHostKeyUnknown, "no certificate was shown"},
 		{"the key is revoked", []string{name + " " + shown, "@revoked * " + shown}, OutcomeHostKeyRevoked, "known_hosts:2"},
 		{"the key is revoked at another name", []string{name + " " + shown, "@revoked old.example " + shown}, OutcomeHostKeyRevoked, "known_hosts:2"},
 		{"the name is excepted", []string{"[*]:*,!" + name + " " + shown}, OutcomeHostKeyUnknown, "db.example"},
@@ -275,6 +275,9 @@ func TestHostCertificates(t *testing.T) {
 			c, err := logInAs(t, s, knownHosts(t, tc.known), "DB.example", mint(t, userCA))
 			if Classify(err) != tc.want {
 				t.Fatalf("%q, %v; want %q\n%s", Classify(err), err, tc.want, s.log)
+			}
+			if tc.what == "another CA" && !strings.Contains(err.Error(), "of another CA, "+ssh.FingerprintSHA256(hostCA.PublicKey())) {
+				t.Errorf("%v", err)
 			}
 			if err == nil && c.HostCA != ssh.FingerprintSHA256(hostCA.PublicKey()) {
 				t.Errorf("certified by %q", c.HostCA)
