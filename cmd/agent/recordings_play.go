@@ -44,6 +44,9 @@ func (c *recordingsPlayCmd) Run(e *env, flags *recordingsCmd) error {
 	if c.Speed <= 0 || c.Idle < 0 || c.From < 0 {
 		return undecided(errors.New("--speed, --idle and --from are not below zero, and nothing plays at speed 0"))
 	}
+	if c.Follow && c.From > 0 {
+		return undecided(errors.New("--follow begins now, --from does not"), "--from alone plays a recording that runs up to where it is")
+	}
 	entry, err := flags.find(c.ID)
 	if err != nil {
 		return err
@@ -101,7 +104,7 @@ func playEntry(ctx context.Context, e *env, p *review.Player, entry record.Entry
 	if grown != "" {
 		fmt.Fprintln(e.stderr, "postern: "+grown)
 	}
-	if errors.Is(err, record.ErrTorn) && entry.Live {
+	if errors.Is(err, record.ErrTorn) && entry.Live && !p.Live {
 		err = nil // what there was when it was read, and it goes on
 	}
 	return quit, recordingFault(err)

@@ -62,6 +62,26 @@ func TestOnlyWhatRunsIsWatched(t *testing.T) {
 	}
 }
 
+func TestFollowingEndsInAnErrorWhereTheGateDies(t *testing.T) {
+	r := newRecorder(t)
+	s := r.record(session("1"), "last words\r\n")
+	b, err := os.ReadFile(s.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.Path, b[:len(b)-4], 0o600); err != nil { // as a kill -9 leaves it: nobody holds it
+		t.Fatal(err)
+	}
+	if status, out, errs := r.postern("play", "--follow", s.ID); status != exitWrong || !strings.Contains(out, "last words") || !strings.Contains(errs, "breaks off") {
+		t.Errorf("status %d: %q %s", status, out, errs)
+	}
+	for _, args := range [][]string{{"--follow", "--from", "1s"}, {"--speed", "0"}, {"--idle", "-1s"}} {
+		if status, _, errs := r.postern(append([]string{"play", s.ID}, args...)...); status != exitUsage {
+			t.Errorf("%q: status %d: %s", args, status, errs)
+		}
+	}
+}
+
 // openPTY returns both ends of a terminal of 60 by 10.
 func openPTY(t *testing.T) (master, slave *os.File) {
 	t.Helper()
