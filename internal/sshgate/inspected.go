@@ -90,7 +90,7 @@ func (i *inspection) sessionChannel(ctx context.Context, nc ssh.NewChannel, ch *
 	s := &inspectedChannel{
 		inspection: i, session: c, ch: ch,
 		client: client, clientReqs: clientReqs, target: target, targetReqs: targetReqs,
-		outputDone: make(chan struct{}),
+		outputDone: make(chan struct{}), aborted: make(chan struct{}),
 	}
 	s.openOutputs.Store(2)
 	s.serve(ctx)
@@ -116,6 +116,7 @@ type inspectedChannel struct {
 
 	openOutputs atomic.Int32  // of stdout and stderr
 	outputDone  chan struct{} // closed once both have been passed on to their end
+	aborted     chan struct{} // closed once a channel that is ended by the gate has been told so
 	input       sync.WaitGroup
 	inputEnded  atomic.Bool // the client has sent its EOF
 	clientGone  atomic.Bool // the client takes no more
@@ -136,7 +137,10 @@ type inspectedChannel struct {
 // serve relays the channel to its end, the client's requests in this goroutine.
 func (s *inspectedChannel) serve(ctx context.Context) {
 	s.session.setTell(s.ch, s.say)
-	defer onDone(ctx, func() { s.abort(ctx) })()
+	defer onDone(ctx, func() {
+		defer close(s.aborted)
+		s.abort(ctx)
+	})()
 	var rest sync.WaitGroup
 	guarded := func(f func()) {
 		rest.Go(func() {

@@ -73,7 +73,13 @@ func (i *inspection) serve(ctx context.Context, chans <-chan ssh.NewChannel, req
 	ctx, i.end = context.WithCancelCause(ctx)
 	defer i.end(nil)
 	i.targetGone = make(chan struct{})
-	defer onDone(ctx, i.close)()
+	// The channels tell their clients why, which must not take long.
+	hurry := time.AfterFunc(forever, i.close)
+	defer hurry.Stop()
+	defer onDone(ctx, func() {
+		i.target.Close()
+		hurry.Reset(cutPatience)
+	})()
 	forget := i.session.inspects(i)
 	p := parties{chans, reqs, i.target.Channels, i.target.Requests}
 	reason := i.dispatch(ctx, &p)
@@ -84,6 +90,8 @@ func (i *inspection) serve(ctx context.Context, chans <-chan ssh.NewChannel, req
 	}
 	return reason
 }
+
+const forever = time.Duration(1<<63 - 1)
 
 // parties are what both connections ask for. A nil channel has been closed.
 type parties struct {

@@ -184,7 +184,7 @@ func (s *inspectedChannel) sendEnv(allowed []string) {
 	}
 	if n := len(s.envRefused); n > 0 {
 		e := s.event(audit.ChannelDenied, strconv.Itoa(n)+" environment variables refused")
-		e.Kind, e.Detail, e.Count = "env", strings.Join(s.envRefused, " "), n
+		e.Kind, e.Detail = "env", strings.Join(s.envRefused, " ")
 		s.session.noteRefusal(reasonEnv, e)
 	}
 	s.env, s.envRefused = nil, nil

@@ -320,6 +320,9 @@ func (s *inspectedChannel) fromTarget(ctx context.Context) {
 	if p := s.running(); p != nil {
 		s.ended(ctx, p)
 	}
+	if ctx.Err() != nil {
+		<-s.aborted // which has something to say
+	}
 	s.sendEOF()
 	s.client.Close()
 }

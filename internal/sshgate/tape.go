@@ -124,11 +124,12 @@ func (t *tape) write(k record.Kind, p []byte) bool {
 	if w == nil {
 		return true
 	}
-	if err := w.Write(k, p); err != nil {
-		t.fail(err)
-		return t.goOn
+	err := w.Write(k, p)
+	if err == nil || errors.Is(err, record.ErrClosed) { // the end was seen: what comes is the gate's own text
+		return true
 	}
-	return true
+	t.fail(err)
+	return t.goOn
 }
 
 // fail is called when the recording takes no more: the program goes on without
@@ -149,6 +150,7 @@ func (t *tape) close(complete bool) {
 	if t.writer == nil {
 		return
 	}
+	t.live.Store(nil)
 	sum, err := t.writer.Close(complete)
 	t.countBytes(sum.Size)
 	if err != nil {

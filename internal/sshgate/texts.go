@@ -54,6 +54,7 @@ const (
 	reasonNotGranted        = "not_granted"
 	reasonCertNoPTY         = "cert_no_pty"
 	reasonEnv               = "environment"
+	reasonFileFailed        = "file_failed"
 )
 
 // text is the sentence that a client is shown for a reason. It names no

@@ -132,6 +132,10 @@ func (t *transfer) report(op files.Operation) {
 	if e.Failed = result != metrics.ResultOK; e.Failed {
 		e.Message += " " + result
 	}
+	if e.Failed && (op.Protocol != "sftp" || op.Action == files.Unreadable) {
+		// What is said there is free text, not one of SFTP's codes.
+		e.Reason, e.Detail, e.FileOp.Status = reasonFileFailed, op.Status, ""
+	}
 	c.server.opt.Metrics.FileOperation(op.Protocol, op.Action, result)
 	c.server.opt.Audit.Note(e)
 }
