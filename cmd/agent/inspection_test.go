@@ -50,6 +50,11 @@ func TestKnownHostsAreReadAgainOnSIGHUP(t *testing.T) {
 	if out, err := g.throughJump("hostname"); err == nil || strings.Contains(out, "demo-machine\n") {
 		t.Errorf("a machine whose key is another than the one listed was reached: %s", out)
 	}
+	for _, result := range []string{"ok", "host_key_changed"} {
+		if !g.metric(`postern_target_login_seconds_count{result="` + result + `"} 1`) {
+			t.Errorf("a login with the outcome %s was not counted", result)
+		}
+	}
 	reload(string(good))
 	if out, err := g.throughJump("hostname"); err != nil || !strings.Contains(out, "demo-machine") {
 		t.Errorf("%v, %s", err, out)

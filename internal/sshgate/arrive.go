@@ -160,9 +160,7 @@ func (c *session) logIn(ctx context.Context, a arrival) (*upstream.Conn, netip.A
 	conn, err := s.opt.Upstream.SSH(ctx, tcp, s.rules.Load().KnownHosts, upstream.Target{
 		Host: a.host, Port: a.port, Login: a.login, Credential: cred,
 	})
-	if err != nil {
-		s.opt.Metrics.UpstreamDial(dialFailure(err), time.Since(began), c.id)
-	}
+	s.opt.Metrics.TargetLogin(dialFailure(err), time.Since(began), c.id)
 	return conn, addr, cred, err
 }
 
