@@ -94,11 +94,11 @@ func (b *bench) options() []string {
 func (b *bench) streams(ctx context.Context) error {
 	for range bulkBytes / fileBytes / 2 {
 		for _, w := range []way{b.through("recorded", "127.0.0.2"), b.through("unrecorded", "127.0.0.3"), b.past()} {
-			down, err := b.transfer(w, exec.CommandContext(ctx, "ssh", append(w.args, "cat "+b.path("text")+" "+b.path("text"))...), nil)
+			down, err := b.transfer(ctx, w, exec.CommandContext(ctx, "ssh", append(w.args, "cat "+b.path("text")+" "+b.path("text"))...), nil)
 			if err != nil {
 				return fmt.Errorf("%s down: %w", w.name, err)
 			}
-			up, err := b.transfer(w, exec.CommandContext(ctx, "ssh", append(w.args, "cat > /dev/null")...), b.twoTexts)
+			up, err := b.transfer(ctx, w, exec.CommandContext(ctx, "ssh", append(w.args, "cat > /dev/null")...), b.twoTexts)
 			if err != nil {
 				return fmt.Errorf("%s up: %w", w.name, err)
 			}
@@ -119,7 +119,7 @@ func (b *bench) twoTexts() (io.ReadCloser, error) {
 }
 
 // transfer runs cmd and returns the CPU seconds that the server took meanwhile.
-func (b *bench) transfer(w way, cmd *exec.Cmd, input func() (io.ReadCloser, error)) (float64, error) {
+func (b *bench) transfer(ctx context.Context, w way, cmd *exec.Cmd, input func() (io.ReadCloser, error)) (float64, error) {
 	if input != nil {
 		in, err := input()
 		if err != nil {
@@ -129,7 +129,12 @@ func (b *bench) transfer(w way, cmd *exec.Cmd, input func() (io.ReadCloser, erro
 	}
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
-	used, err := during(w.server, cmd.Run)
+	used, err := during(w.server, func() error {
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+		return alone(ctx, w.server) // what a child took is in no account before it has been waited for
+	})
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w: %s", cmd.Args[0], err, complaint.String())
 	}
@@ -146,7 +151,7 @@ func (b *bench) sftp(ctx context.Context) error {
 			for name, subsystem := range servers {
 				w := b.through(name, "127.0.0.3")
 				args := append([]string{"-b", "-", "-s", subsystem}, w.args...)
-				used, err := b.transfer(w, exec.CommandContext(ctx, "sftp", args...), func() (io.ReadCloser, error) {
+				used, err := b.transfer(ctx, w, exec.CommandContext(ctx, "sftp", args...), func() (io.ReadCloser, error) {
 					return io.NopCloser(strings.NewReader(strings.Repeat(commands, 2))), nil
 				})
 				if err != nil {
