@@ -249,9 +249,6 @@ func (s *inspectedChannel) show(p *program, to io.Writer, which record.Kind, b [
 	if timed {
 		began = time.Now()
 	}
-	if !p.tape.output(which, b) {
-		return false
-	}
 	s.countOut(p, len(b))
 	if which == record.Stderr {
 		s.stderr.Lock()
@@ -266,6 +263,9 @@ func (s *inspectedChannel) show(p *program, to io.Writer, which record.Kind, b [
 			defer p.transfer.answers.Unlock()
 		}
 		b = p.transfer.fromTarget(b)
+	}
+	if !(which == record.Stdout && p.digested()) && !p.tape.output(which, b) {
+		return false
 	}
 	if timed {
 		s.session.server.opt.Metrics.Inspected(time.Since(began))
@@ -289,17 +289,25 @@ func (s *inspectedChannel) stdin(p *program) {
 		}
 		p.in.Add(int64(len(b)))
 		s.session.live.Add(metrics.ToTarget, int64(len(b)))
-		p.tape.typed(b)
-		if p.transfer != nil {
-			failed = p.transfer.toTarget(s.target, b) != nil
-			return
-		}
-		failed = writeAll(s.target, b) != nil
+		failed = s.take(p, b) != nil
 	})
 	s.inputEnded.Store(true)
 	if !failed {
 		s.target.CloseWrite()
 	}
+}
+
+// take records bytes of the client, where that is asked for, and passes them on.
+func (s *inspectedChannel) take(p *program, b []byte) error {
+	if p.transfer == nil {
+		p.tape.typed(b)
+		return writeAll(s.target, b)
+	}
+	err := p.transfer.toTarget(s.target, b)
+	if !p.digested() {
+		p.tape.typed(b)
+	}
+	return err
 }
 
 // carry calls each with what it reads from src until that ends. It waits with

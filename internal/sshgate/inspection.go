@@ -206,7 +206,7 @@ func onDone(ctx context.Context, f func()) (undo func()) {
 
 // endOf is the reason code of a cause that this package cancels contexts with.
 func endOf(cause error) string {
-	for _, known := range []error{errPolicyChanged, errIdle, errRecording, errTargetSilent} {
+	for _, known := range []error{errPolicyChanged, errIdle, errRecording, errTargetSilent, errUnreadable} {
 		if errors.Is(cause, known) {
 			return cause.Error()
 		}

@@ -32,6 +32,10 @@ type program struct {
 	signal string
 }
 
+// digested reports whether what moves is reported file by file, and so needs no
+// place on the tape.
+func (p *program) digested() bool { return p.transfer != nil && p.transfer.digested() }
+
 // asked is a request for a program, as it is passed on.
 type asked struct {
 	kind    string // "shell", "exec", "subsystem"

@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"postern/internal/audit"
-	"postern/internal/files"
 	"postern/internal/record"
 )
 
@@ -19,21 +18,20 @@ var (
 	errNoRecorder = errors.New("no directory for recordings is configured")
 )
 
-// tape is the recording of one program. What a file transfer moves is not on
-// it, since it is digested and reported file by file: only its requests, its
-// standard error and its exit are. Methods are safe for concurrent use.
+// tape is the recording of one program. What SFTP and scp move is not on it,
+// since it is digested and reported file by file: only their requests, their
+// standard error and their exit are. Methods are safe for concurrent use.
 type tape struct {
-	channel  *inspectedChannel
-	rule     string
-	id       string                        // "" = not recorded
-	writer   *record.Writer                // nil = not recorded
-	live     atomic.Pointer[record.Writer] // writer, until it has failed where the program goes on
-	goOn     bool                          // without a recording, if it fails
-	transfer bool
-	input    bool
-	echo     echo
-	failed   sync.Once
-	counted  int64 // bytes of the file, in the metrics; of Chunk and Close, which don't meet
+	channel *inspectedChannel
+	rule    string
+	id      string                        // "" = not recorded
+	writer  *record.Writer                // nil = not recorded
+	live    atomic.Pointer[record.Writer] // writer, until it has failed where the program goes on
+	goOn    bool                          // without a recording, if it fails
+	input   bool
+	echo    echo
+	failed  sync.Once
+	counted int64 // bytes of the file, in the metrics; of Chunk and Close, which don't meet
 }
 
 // openTape begins the recording of a program that is about to start. Its
@@ -42,7 +40,7 @@ func (s *inspectedChannel) openTape(p *program) ([]audit.Event, *refusal) {
 	want, opt := p.grant.recording, &s.session.server.opt
 	t := &tape{
 		channel: s, rule: p.grant.rule, goOn: want.Continue || opt.Continue,
-		transfer: p.grant.files != files.Other, input: want.Input,
+		input: want.Input,
 	}
 	t.echo.off = s.pty != nil && echoOff(s.pty.Modes)
 	p.tape = t
@@ -92,9 +90,6 @@ func (s *inspectedChannel) header(p *program) record.Header {
 // output records what the target sent, before it is passed on. It reports
 // false if that must not be.
 func (t *tape) output(k record.Kind, p []byte) bool {
-	if t.transfer && k == record.Stdout {
-		return true
-	}
 	if t.input {
 		t.echo.shown(p)
 	}
@@ -104,7 +99,7 @@ func (t *tape) output(k record.Kind, p []byte) bool {
 // typed records what the client sent, where the rules say so, but for what is
 // typed while nothing is echoed.
 func (t *tape) typed(p []byte) {
-	if !t.input || t.transfer {
+	if !t.input {
 		return
 	}
 	if p = t.echo.typed(p); len(p) > 0 {

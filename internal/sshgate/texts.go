@@ -48,6 +48,7 @@ const (
 	reasonRequestNotAllowed = "request_not_supported"
 	reasonRecording         = "recording_failed"
 	reasonTargetClosed      = "target_closed"
+	reasonUnreadable        = "sftp_unreadable"
 	reasonTargetSilent      = "target_keepalive_timeout"
 	reasonTargetRefused     = "target_refused"
 	reasonOpenFailed        = "open_failed"
@@ -128,6 +129,8 @@ func sentence(reason string) string {
 		return "this session can't be recorded, so it can't go on"
 	case reasonTargetClosed:
 		return "the target closed the connection"
+	case reasonUnreadable:
+		return "what moved on this channel is not SFTP, so your rights can't be kept to"
 	case reasonTargetSilent:
 		return "this session was ended because its target no longer answers"
 	case reasonTargetRefused, reasonOpenFailed:

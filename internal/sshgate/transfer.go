@@ -1,6 +1,7 @@
 package sshgate
 
 import (
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -12,12 +13,17 @@ import (
 	"postern/internal/metrics"
 )
 
+// errUnreadable ends a transfer whose rights can't be kept to.
+var errUnreadable = errors.New(reasonUnreadable)
+
 // transfer sees what a program does to files, and keeps it within its rights.
 type transfer struct {
 	channel *inspectedChannel
 	program *program
 	sftp    *files.SFTP // or
 	scp     *files.SCP  // or neither: rsync
+
+	terminal bool // asked for, which no file transfer does
 
 	// The gate answers what SFTP must not do, in between the target's packets.
 	restricted bool
@@ -27,7 +33,7 @@ type transfer struct {
 // newTransfer returns nil where the program moves no files that the gate could
 // make out.
 func (s *inspectedChannel) newTransfer(p *program) *transfer {
-	t := &transfer{channel: s, program: p}
+	t := &transfer{channel: s, program: p, terminal: s.pty != nil}
 	switch kind := p.grant.files; kind {
 	case files.SFTPServer:
 		t.restricted = p.grant.rights != files.Rights{Read: true, Write: true}
@@ -41,6 +47,29 @@ func (s *inspectedChannel) newTransfer(p *program) *transfer {
 	return t
 }
 
+// digested reports whether the gate can make out what moves, so that the
+// transfer's bytes need not be kept. What only claims to be a file transfer,
+// and rsync, whose protocol is not decoded, is recorded like anything else.
+func (t *transfer) digested() bool {
+	switch {
+	case t.terminal:
+		return false
+	case t.scp != nil:
+		return t.scp.Err() == nil
+	case t.sftp != nil:
+		return t.sftp.Err() == nil
+	}
+	return false
+}
+
+// check ends the channel where rights are limited and can't be kept to, since
+// the stream makes no sense.
+func (t *transfer) check() {
+	if t.restricted && t.sftp.Err() != nil {
+		t.channel.ch.end(errUnreadable)
+	}
+}
+
 // toTarget decodes what the client sent and passes on what it may send.
 func (t *transfer) toTarget(target io.Writer, b []byte) error {
 	switch {
@@ -48,6 +77,7 @@ func (t *transfer) toTarget(target io.Writer, b []byte) error {
 		t.scp.Client(b)
 	case t.sftp != nil:
 		b = t.sftp.Client(b)
+		t.check()
 	}
 	if err := writeAll(target, b); err != nil {
 		return err
@@ -68,6 +98,7 @@ func (t *transfer) fromTarget(b []byte) []byte {
 		t.scp.Server(b)
 	case t.sftp != nil:
 		b = t.sftp.Server(b)
+		t.check()
 	}
 	return b
 }
