@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -92,13 +93,14 @@ func (b *bench) options() []string {
 
 // streams measures CPU seconds per gigabyte of a command's output and input.
 func (b *bench) streams(ctx context.Context) error {
+	text := b.path("text")
 	for range bulkBytes / fileBytes / 2 {
 		for _, w := range []way{b.through("recorded", "127.0.0.2"), b.through("unrecorded", "127.0.0.3"), b.past()} {
-			down, err := b.transfer(ctx, w, exec.CommandContext(ctx, "ssh", append(w.args, "cat "+b.path("text")+" "+b.path("text"))...), nil)
+			down, err := b.stream(ctx, w, "cat "+text+" "+text, nil, 2*fileBytes)
 			if err != nil {
 				return fmt.Errorf("%s down: %w", w.name, err)
 			}
-			up, err := b.transfer(ctx, w, exec.CommandContext(ctx, "ssh", append(w.args, "cat > /dev/null")...), b.twoTexts)
+			up, err := b.stream(ctx, w, "cat > /dev/null; echo done", []string{text, text}, int64(len("done\n")))
 			if err != nil {
 				return fmt.Errorf("%s up: %w", w.name, err)
 			}
@@ -110,35 +112,53 @@ func (b *bench) streams(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) twoTexts() (io.ReadCloser, error) {
-	text, err := os.ReadFile(b.path("text"))
+// stream runs a command at the target and returns the CPU seconds that the
+// server took until its answer of so many bytes was there. The command lingers:
+// sshd's account lacks a process that it did not wait for.
+func (b *bench) stream(ctx context.Context, w way, command string, input []string, answer int64) (used float64, err error) {
+	cmd := exec.CommandContext(ctx, "ssh", append(w.args, command+"; sleep 1")...)
+	in, closeAll, err := openAll(input)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return io.NopCloser(io.MultiReader(bytes.NewReader(text), bytes.NewReader(text))), nil
-}
-
-// transfer runs cmd and returns the CPU seconds that the server took meanwhile.
-func (b *bench) transfer(ctx context.Context, w way, cmd *exec.Cmd, input func() (io.ReadCloser, error)) (float64, error) {
-	if input != nil {
-		in, err := input()
-		if err != nil {
-			return 0, err
-		}
-		cmd.Stdin = in
+	defer closeAll()
+	cmd.Stdin = in
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
 	}
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
-	used, err := during(w.server, func() error {
-		if err := cmd.Run(); err != nil {
+	used, err = during(w.server, func() error {
+		if err := cmd.Start(); err != nil {
 			return err
 		}
-		return alone(ctx, w.server) // what a child took is in no account before it has been waited for
+		_, err := io.CopyN(io.Discard, out, answer)
+		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w: %s", cmd.Args[0], err, complaint.String())
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return 0, fmt.Errorf("ssh: %w: %s", err, complaint.String())
 	}
 	return used, nil
+}
+
+// openAll returns what is in the files, one after the other.
+func openAll(paths []string) (io.Reader, func(), error) {
+	var files []io.Reader
+	closeAll := func() {
+		for _, f := range files {
+			f.(*os.File).Close()
+		}
+	}
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		files = append(files, f)
+	}
+	return io.MultiReader(files...), closeAll, nil
 }
 
 // sftp measures CPU seconds per gigabyte of files. The same server is decoded
@@ -150,12 +170,12 @@ func (b *bench) sftp(ctx context.Context) error {
 		for range bulkBytes / fileBytes / 2 {
 			for name, subsystem := range servers {
 				w := b.through(name, "127.0.0.3")
-				args := append([]string{"-b", "-", "-s", subsystem}, w.args...)
-				used, err := b.transfer(ctx, w, exec.CommandContext(ctx, "sftp", args...), func() (io.ReadCloser, error) {
-					return io.NopCloser(strings.NewReader(strings.Repeat(commands, 2))), nil
-				})
+				cmd := exec.CommandContext(ctx, "sftp", append([]string{"-b", "-", "-s", subsystem}, w.args...)...)
+				cmd.Stdin = strings.NewReader(strings.Repeat(commands, 2))
+				var said []byte
+				used, err := during(w.server, func() (err error) { said, err = cmd.CombinedOutput(); return err })
 				if err != nil {
-					return fmt.Errorf("%s %s: %w", measure, name, err)
+					return fmt.Errorf("%s %s: sftp: %w: %s", measure, name, err, said)
 				}
 				b.got.add(measure, name, used/(2*fileBytes)*1e9)
 			}
