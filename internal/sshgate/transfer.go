@@ -24,6 +24,7 @@ type transfer struct {
 	scp     *files.SCP  // or neither: rsync
 
 	terminal bool // asked for, which no file transfer does
+	ended    bool // set by close: what is reported then was still open
 
 	// The gate answers what SFTP must not do, in between the target's packets.
 	restricted bool
@@ -113,6 +114,7 @@ func writeAll(w io.Writer, b []byte) error {
 
 // close reports what was still open. Neither stream moves any more.
 func (t *transfer) close() {
+	t.ended = true
 	switch {
 	case t.scp != nil:
 		t.scp.Close()
@@ -159,11 +161,13 @@ func (t *transfer) report(op files.Operation) {
 		c.countDenied()
 	case op.Failed:
 		result = metrics.ResultFailed
+	case t.ended && op.Partial && op.Action != files.List:
+		result, e.Reason, e.Detail = metrics.ResultFailed, reasonFileFailed, "the session ended before the file was closed"
 	}
 	if e.Failed = result != metrics.ResultOK; e.Failed {
 		e.Message += " " + result
 	}
-	if e.Failed && (op.Protocol != "sftp" || op.Action == files.Unreadable) {
+	if e.Failed && e.Reason == "" && (op.Protocol != "sftp" || op.Action == files.Unreadable) {
 		// What is said there is free text, not one of SFTP's codes.
 		e.Reason, e.Detail, e.FileOp.Status = reasonFileFailed, op.Status, ""
 	}
