@@ -84,7 +84,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	s.opt.Metrics.Admitted("ok")
 
 	c := s.newSession(tcp, accepted)
-	defer c.recoverPanic()
+	defer c.recoverServe()
 	ctx, c.end = context.WithCancelCause(ctx)
 	defer c.end(nil)
 	chans, reqs, err := c.handshake(ctx)
@@ -249,20 +249,33 @@ func (c *session) isEnding() string {
 }
 
 // recoverPanic keeps a defect that one client can reach from ending the
-// sessions of all.
+// sessions of all: it cuts that client's, whose end serve writes down.
 func (c *session) recoverPanic() {
+	if v := recover(); v != nil {
+		c.panicked(v)
+		c.cut(reasonInternal, fmt.Sprint(v))
+	}
+}
+
+// recoverServe is recoverPanic for the goroutine that would have written the
+// session's end.
+func (c *session) recoverServe() {
 	v := recover()
 	if v == nil {
 		return
 	}
-	c.tcp.Penalize(admission.PenaltyCrash)
-	c.log.Error("panic while serving a session", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+	c.panicked(v)
 	e := c.event(audit.ConnClose, "session ended by a defect of the gate")
 	e.Failed, e.Reason, e.Detail, e.Alert = true, reasonInternal, fmt.Sprint(v), true
 	c.server.opt.Audit.Note(e)
 	if c.end != nil {
 		c.end(errors.New(reasonInternal))
 	}
+}
+
+func (c *session) panicked(v any) {
+	c.tcp.Penalize(admission.PenaltyCrash)
+	c.log.Error("panic while serving a session", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 }
 
 // handshakeFailed writes down why a connection never became a session, and
@@ -380,7 +393,7 @@ func (c *session) closed(err error) {
 	e := c.event(audit.ConnClose, "")
 	e.Start, e.End = c.accepted, time.Now()
 	e.Reason, e.Detail = c.closeReason(err)
-	e.Failed = e.Reason != reasonClient
+	e.Failed, e.Alert = e.Reason != reasonClient, e.Reason == reasonInternal
 	e.Message = fmt.Sprintf("%s disconnected after %s: %s", c.who.identity, e.End.Sub(c.accepted).Round(time.Millisecond), e.Reason)
 	e.Auth = &c.who.auth
 	if c.live != nil {

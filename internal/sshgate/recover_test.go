@@ -80,7 +80,10 @@ func TestAPanicInAChannelEndsThatSessionAlone(t *testing.T) {
 	if err := mallory.Wait(); err == nil {
 		t.Error("the session with the panic ended as if by itself")
 	}
-	g.wantEvent(audit.ConnClose, `"status_code":"internal_error"`, "a defect that one client reaches")
+	g.wantEvent(audit.ConnClose, `"status_code":"internal_error"`, "a defect that one client reaches", `"is_alert":true`)
+	if ends := g.events(audit.ConnClose); len(ends) != 1 {
+		t.Errorf("the session ended %d times", len(ends))
+	}
 	echoes(t, other, target)
 	echoes(t, g.client("vendor"), target)
 }
