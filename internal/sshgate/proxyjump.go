@@ -108,6 +108,7 @@ func (j *jump) handshake(ctx context.Context, sc ssh.Channel) (*ssh.ServerConn, 
 	conn, chans, reqs, err := ssh.NewServerConn(wire, config)
 	if err == nil {
 		wire.Authenticated()
+		wire.Forget() // what it said is in the events
 	}
 	return conn, chans, reqs, err
 }
