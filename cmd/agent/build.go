@@ -36,6 +36,7 @@ func (g *gate) build(c *config.Config) error {
 		return fmt.Errorf("open the audit log: %w", err)
 	}
 	g.metrics.WatchAudit(auditDisk(g.audit, c.Audit.Dir))
+	g.metrics.WatchRecordings(func() (uint64, error) { return diskFree(c.Recordings.Dir) })
 	door, err := admission.New(c.Admission)
 	if err != nil {
 		return configFault(fmt.Errorf("set up admission: %w", err))

@@ -62,12 +62,18 @@ func auditOptions(c *config.Config, m *metrics.Metrics, log *zap.Logger) audit.O
 // auditDisk reads what the metrics say of the audit log at each scrape.
 func auditDisk(log *audit.Log, dir string) func() (metrics.AuditLog, error) {
 	return func() (metrics.AuditLog, error) {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(dir, &fs); err != nil {
-			return metrics.AuditLog{}, err
-		}
-		return metrics.AuditLog{Events: uint64(log.Size()), DiskFree: fs.Bavail * uint64(fs.Bsize)}, nil
+		free, err := diskFree(dir)
+		return metrics.AuditLog{Events: uint64(log.Size()), DiskFree: free}, err
 	}
+}
+
+// diskFree is how many bytes the daemon may still write to dir's file system.
+func diskFree(dir string) (uint64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, err
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil
 }
 
 // healthTLS returns nil for plain HTTP. TLS 1.2 is offered because the load

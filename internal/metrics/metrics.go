@@ -224,6 +224,26 @@ func (a *auditLog) Collect(ch chan<- prometheus.Metric) {
 	ch <- gaugeOf(a.diskFree, float64(l.DiskFree))
 }
 
+// WatchRecordings registers the free space for recordings, which free reads at
+// each scrape. It is called once; free must be safe for concurrent use, and when
+// it returns an error the series is left out.
+func (m *Metrics) WatchRecordings(free func() (bytes uint64, err error)) {
+	m.registry.MustRegister(&recordingDisk{free, desc("recording_disk_free_bytes", "Free bytes in the file system of the recordings.")})
+}
+
+type recordingDisk struct {
+	read func() (uint64, error)
+	free *prometheus.Desc
+}
+
+func (r *recordingDisk) Describe(ch chan<- *prometheus.Desc) { ch <- r.free }
+
+func (r *recordingDisk) Collect(ch chan<- prometheus.Metric) {
+	if n, err := r.read(); err == nil {
+		ch <- gaugeOf(r.free, float64(n))
+	}
+}
+
 func truth(ok bool) float64 {
 	if ok {
 		return 1

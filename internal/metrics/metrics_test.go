@@ -58,6 +58,7 @@ func aDay(m *Metrics) {
 	m.SetReady(true)
 	m.SetDraining(false)
 	m.WatchAudit(func() (AuditLog, error) { return AuditLog{Events: 7, DiskFree: 512 << 20}, nil })
+	m.WatchRecordings(func() (uint64, error) { return 1 << 30, nil })
 	for _, r := range []string{ResultOK, ResultOK, ResultProbe, "endpoint"} {
 		m.Admitted(r)
 	}
@@ -225,11 +226,12 @@ func TestNoEndpointIsKnownUntilSaid(t *testing.T) {
 	}
 }
 
-func TestAnUnreadableAuditLogLeavesTheOtherSeries(t *testing.T) {
+func TestWhatCantBeReadLeavesTheOtherSeries(t *testing.T) {
 	m := New(Options{})
 	m.WatchAudit(func() (AuditLog, error) { return AuditLog{}, errors.New("gone") })
+	m.WatchRecordings(func() (uint64, error) { return 0, errors.New("gone") })
 	got := scrape(t, m, false)
-	if strings.Contains(got, "audit_log_size") || !strings.Contains(got, "postern_ready 0") {
+	if strings.Contains(got, "audit_log_size") || strings.Contains(got, "recording_disk") || !strings.Contains(got, "postern_ready 0") {
 		t.Error(series(got, "postern_"))
 	}
 }
