@@ -129,6 +129,9 @@ func (b *bench) stream(ctx context.Context, w way, command string, input []strin
 	}
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
+	if err := alone(ctx, w.server); err != nil { // the last session's processes are out of the account
+		return 0, err
+	}
 	used, err = during(w.server, func() error {
 		if err := cmd.Start(); err != nil {
 			return err
