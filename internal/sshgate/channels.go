@@ -51,6 +51,9 @@ func (c *session) openChannel(ctx context.Context, nc ssh.NewChannel) {
 	})
 }
 
+// roomForChannel says why there is none. A client says that it will open no more
+// sessions right after it has opened its first, and requests may overtake the
+// channels before them on the way here: the first one passes.
 func (c *session) roomForChannel(kind string) string {
 	if !c.opens.Allow() {
 		return reasonChannelRate
@@ -62,9 +65,10 @@ func (c *session) roomForChannel(kind string) string {
 		return c.ending
 	case len(c.open) >= c.server.opt.MaxChannels:
 		return reasonMaxChannels
-	case kind == typeSession && c.noMoreSessions:
+	case kind == typeSession && c.noMoreSessions && c.hadSession:
 		return reasonNoMoreSessions
 	}
+	c.hadSession = c.hadSession || kind == typeSession
 	return ""
 }
 

@@ -52,6 +52,7 @@ type session struct {
 	forwards       map[string]*forward
 	inspections    map[*inspection]bool
 	noMoreSessions bool
+	hadSession     bool   // a session channel has been opened
 	over           bool   // serve waits for the last goroutines; none may be added
 	ending         string // reason code of the cut, "" while live
 	endingDetail   string

@@ -39,9 +39,10 @@ func (i *inspection) room(kind string) string {
 	if i.channel == nil {
 		return i.session.roomForChannel(kind)
 	}
-	if kind == typeSession && i.noMoreSessions {
+	if kind == typeSession && i.noMoreSessions && i.hadSession {
 		return reasonNoMoreSessions
 	}
+	i.hadSession = i.hadSession || kind == typeSession
 	return i.session.roomForChannel("")
 }
 

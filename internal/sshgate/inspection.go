@@ -34,7 +34,8 @@ type inspection struct {
 	end        context.CancelCauseFunc
 	targetGone chan struct{} // closed once the target's connection has ended
 
-	noMoreSessions bool        // owned by serve
+	noMoreSessions bool        // owned by serve, as is hadSession
+	hadSession     bool        // a session channel has been opened
 	agent, x11     atomic.Bool // granted, and asked for on one of the channels
 	heard          atomic.Int64
 	vigil          vigil

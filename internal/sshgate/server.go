@@ -18,8 +18,10 @@ import (
 	"postern/internal/upstream"
 )
 
-// serverVersion is the identification line; it tells no version of ours.
-const serverVersion = "SSH-2.0-Postern"
+// serverVersion is the identification line; it tells no version of ours. OpenSSH's
+// client says eow@openssh.com, without which "ssh target yes | head" never ends,
+// only to servers whose name begins like this.
+const serverVersion = "SSH-2.0-OpenSSH_compatible_Postern"
 
 // Server serves SSH connections. Its methods are safe for concurrent use.
 type Server struct {
