@@ -43,9 +43,10 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 // skipper is the key of the story's own testing T.
 type skipper struct{}
 
-// need WHAT... skips the story unless all are there: programs in PATH, files,
-// "tmpfs" for the right to mount one, or "python3:MODULE". A skipped story is a
-// failure when CI=true.
+// need WHAT... skips the story unless all are there: programs in PATH, files that
+// may be read, "python3:MODULE", "tmpfs" for the right to mount one, or "root",
+// without whom sshd can't give a terminal to anybody. A skipped story is a failure
+// when CI=true.
 func need(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! need")
@@ -68,9 +69,16 @@ func has(ts *testscript.TestScript, what string) bool {
 	if module, ok := strings.CutPrefix(what, "python3:"); ok {
 		return exec.Command("/usr/bin/python3", "-c", "import "+module).Run() == nil
 	}
+	if what == "root" {
+		return os.Geteuid() == 0
+	}
 	if filepath.IsAbs(what) {
-		_, err := os.Stat(what)
-		return err == nil
+		f, err := os.Open(what)
+		if err != nil {
+			return false
+		}
+		f.Close()
+		return true
 	}
 	_, err := lookPath(ts, what)
 	return err == nil
