@@ -1,0 +1,151 @@
+package audit
+
+import (
+	"bytes"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// signing is what checkpoints.log said so far.
+type signing struct {
+	upcoming *mark  // the next checkpoint that the tree must give; nil = there is none
+	newest   mark   // the last good one
+	last     []byte // its text
+	before   []byte // text of that before it
+}
+
+// nextCheckpoint reads on to the next checkpoint that is signed, of this log and
+// not smaller than the one before it.
+func (v *verifier) nextCheckpoint() error {
+	v.upcoming = nil
+	for v.signed != nil {
+		if err := v.ctx.Err(); err != nil {
+			return err
+		}
+		line := v.signed.line
+		entry, whole, err := v.signed.next()
+		if err != nil || len(entry) == 0 {
+			return err
+		}
+		c := mark{kind: KindCheckpoint, file: checkpointsFile, line: line}
+		if !whole && len(entry) < maxSigned {
+			v.remark(KindUnfinished, checkpointsFile, -1, "its last %d bytes are the beginning of a checkpoint", len(entry))
+			return nil
+		}
+		at := spot{checkpointsFile, line, -1}
+		signed := bytes.TrimSuffix(entry, []byte("\n"))
+		var sigs []note.Signature
+		if c.Checkpoint, sigs, err = v.keys.open(signed); err != nil {
+			v.wrongAt(KindCheckpoint, at, "%v", err)
+			v.signed.resume(entry, v.report.Origin)
+			continue
+		}
+		if v.follows(c) {
+			v.keys.vouch(sigs, at)
+			v.before, v.last = v.last, signed
+			v.newest, v.upcoming = c, &c
+			v.report.Checkpoints++
+			return nil
+		}
+	}
+	return nil
+}
+
+// follows checks a checkpoint against that before it.
+func (v *verifier) follows(c mark) bool {
+	at := spot{c.file, c.line, -1}
+	switch {
+	case v.report.Origin == "":
+		v.report.Origin = c.Origin
+	case c.Origin != v.report.Origin:
+		v.wrongAt(KindCheckpoint, at, "it is of another log, %s", c.Origin)
+		return false
+	}
+	if c.Size < v.newest.Size {
+		v.wrongAt(KindCheckpoint, at, "it is of %d events and stands behind one of %d", c.Size, v.newest.Size)
+		return false
+	}
+	return true
+}
+
+// readRest reads what there is besides the lines, and compares how far
+// everything goes.
+func (v *verifier) readRest() error {
+	end := v.next // of the lines
+	for {
+		if more, err := v.addHash(); err != nil || !more {
+			if err != nil {
+				return err
+			}
+			break
+		}
+	}
+	hashed := v.next
+	for v.upcoming != nil {
+		if err := v.nextCheckpoint(); err != nil {
+			return err
+		}
+	}
+	if at := v.keys.unvouched; at != nil {
+		v.wrongAt(KindCheckpoint, *at, "from here on the key %s signs, which the key to verify with did not vouch for", v.keys.by)
+	}
+	v.compareNewest()
+	v.compareEnds(end, hashed)
+	v.blame(KindHashes, "the line or its hash in hashes.bin was changed; no checkpoint is beyond it, so which one can't be told")
+	return nil
+}
+
+// compareNewest compares the file checkpoint with the end of checkpoints.log.
+func (v *verifier) compareNewest() {
+	var rest []mark
+	for _, m := range v.marks {
+		if m.kind == KindAnchor {
+			rest = append(rest, m)
+		} else if m.Size > v.newest.Size {
+			v.newest = m
+		}
+	}
+	v.marks = rest
+	switch {
+	case v.signed == nil || v.newestText != nil && bytes.Equal(v.newestText, v.last):
+	case v.newestText == nil && v.before != nil:
+		v.wrong(KindCheckpoint, checkpointFile, "it is missing")
+	case v.newestText == nil:
+		v.remark(KindUnfinished, checkpointFile, -1, "it is not there yet")
+	case v.before != nil && bytes.Equal(v.newestText, v.before):
+		v.remark(KindUnfinished, checkpointFile, -1, "it is the last but one of checkpoints.log: it is being replaced, or a crash came in between")
+	default:
+		v.wrong(KindCheckpoint, checkpointFile, "it is not the last of checkpoints.log")
+	}
+}
+
+// compareEnds compares where the lines end with where hashes.bin, the
+// checkpoints and the anchors do.
+func (v *verifier) compareEnds(end, hashed int64) {
+	covered := v.newest.Size
+	v.report.Covered, v.report.Root = covered, v.newest.Root.String()
+	at := spot{index: end}
+	if n := len(v.segments); n > 0 {
+		at.file = filepath.Base(v.segments[n-1].path)
+	}
+	switch {
+	case covered > end:
+		v.wrongAt(KindMissing, at, "it ends before event %d, and %d events were signed: %d are missing", end, covered, covered-end)
+	case hashed > end:
+		v.wrongAt(KindMissing, at, "it ends before event %d, and hashes.bin has the hashes of %d more", end, hashed-end)
+	case end > covered:
+		v.remark(KindUncovered, at.file, covered, "the last %d events are not signed yet", end-covered)
+	}
+	for _, m := range v.marks {
+		v.wrongAt(KindAnchor, spot{m.file, 0, end}, "this anchor is of %d events, and the log has %d: it was set back, or its end removed", m.Size, end)
+	}
+	switch {
+	case v.hashes == nil:
+		v.wrong(KindHashes, hashesFile, "it is missing")
+	case v.short && v.shortAt < covered:
+		v.wrongAt(KindHashes, spot{hashesFile, 0, v.shortAt}, "it ends before the hash of event %d", v.shortAt)
+	case v.hashes.torn > 0:
+		v.remark(KindUnfinished, hashesFile, -1, "its last %d bytes are no whole hash", v.hashes.torn)
+	}
+}
