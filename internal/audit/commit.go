@@ -87,6 +87,9 @@ func (l *Log) write(records []record) error {
 		return err
 	}
 	l.next.Store(next)
+	if l.ledger != nil {
+		l.ledger.add(l.buf)
+	}
 	return nil
 }
 
@@ -94,7 +97,7 @@ func (l *Log) write(records []record) error {
 // the event that is to stand first in it.
 func (l *Log) rotate(now time.Time) []record {
 	old := l.current
-	due := old.size >= l.opts.segmentSize || old.size > 0 && now.Sub(old.began) >= l.opts.segmentAge
+	due := old.size >= l.opts.SegmentSize || old.size > 0 && now.Sub(old.began) >= l.opts.SegmentAge
 	if !due || l.State() != StateOpen || now.Before(l.retryRotate) {
 		return nil
 	}
@@ -106,6 +109,7 @@ func (l *Log) rotate(now time.Time) []record {
 		return nil
 	}
 	l.replace(s)
+	l.rotated.Store(true)
 	if err := old.seal(); err != nil {
 		l.tell(StateOpen, fmt.Errorf("close audit segment: %w", err))
 	}

@@ -43,6 +43,10 @@ const (
 	LogRotate       Code = "log.rotate"
 	LogRecovered    Code = "log.recovered"
 	LogFailure      Code = "log.failure"
+	LogEpoch        Code = "log.epoch"  // a new epoch begins
+	LogKey          Code = "log.key"    // another key signs it
+	LogDelete       Code = "log.delete" // a segment is removed, because it is old enough
+	ClockStep       Code = "clock.step"
 )
 
 // Event is the facts of one audit record in plain values; the log turns them

@@ -108,11 +108,7 @@ func CutCheckpoint(data []byte) (signed, rest []byte, ok bool) {
 // with # are left out. The one in use is last.
 func ParseKeys(data []byte) ([]note.Verifier, error) {
 	var keys []note.Verifier
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
+	for _, line := range keyLines(data) {
 		key, err := note.NewVerifier(line)
 		if err != nil {
 			return nil, fmt.Errorf("%.120q is no verifier key: %w", line, err)
@@ -120,6 +116,16 @@ func ParseKeys(data []byte) ([]note.Verifier, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+func keyLines(data []byte) []string {
+	var keys []string
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			keys = append(keys, line)
+		}
+	}
+	return keys
 }
 
 // originOf names the epoch of a log: host/postern/instance/epoch.

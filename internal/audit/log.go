@@ -7,6 +7,7 @@ package audit
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"os"
@@ -29,9 +30,26 @@ type Options struct {
 	// under the conditions of Appended. A nil err says that all is well again.
 	OnFailure func(s State, err error)
 
-	segmentSize int64         // bytes after which a segment is closed; 0 = 8 MiB
-	segmentAge  time.Duration // 0 = 24 h
-	open        openFile      // nil = openOSFile
+	// Key signs checkpoints; it must be Ed25519. nil = the log is not signed, and
+	// nothing proves that it is whole. A log that was signed once is opened only
+	// with a key. OldKey is the one before Key, if there still is one: the first
+	// checkpoint of a new key is signed by both.
+	Key, OldKey crypto.Signer
+	// Origin begins the name of a new log or epoch, which goes on with
+	// /postern/<instance>/<epoch>: a host or domain. "" = the host's name.
+	Origin string
+	// NewEpoch, if set, is why a new epoch is to begin: Open moves all that Dir
+	// holds into a folder of it and begins a log whose first event says so.
+	NewEpoch    string
+	SegmentSize int64         // bytes after which a segment is closed; 0 = 8 MiB
+	SegmentAge  time.Duration // after which one that is not empty is; 0 = 24 h
+	Retention   time.Duration // after which closed segments are removed; 0 = never
+	// Signed, if set, is called after each checkpoint, and for one that could not
+	// be made, with the size that is signed. The conditions of Appended hold.
+	Signed func(size int64, err error)
+
+	open      openFile         // nil = openOSFile
+	wallClock func() time.Time // nil = that of the system
 }
 
 // Host is the constant part of each event. What is not known stays empty.
@@ -49,12 +67,14 @@ var (
 
 // Log is an open audit log. Its methods may be called from any goroutine.
 type Log struct {
-	opts   Options
-	lock   *os.File
-	opened time.Time
-	cuts   []Event      // of Open: what it cut off
-	next   atomic.Int64 // index of the next event; changed by the holder of turn
-	since  atomic.Int64 // when the write under way began, Unix nanoseconds; 0 = none
+	opts     Options
+	lock     *os.File
+	opened   time.Time
+	ledger   *ledger      // nil = the log is not signed
+	findings []Event      // of Open: what it found and did
+	next     atomic.Int64 // index of the next event; changed by the holder of turn
+	rotated  atomic.Bool  // a segment was closed since the last checkpoint
+	since    atomic.Int64 // when the write under way began, Unix nanoseconds; 0 = none
 
 	// turn holds one token. Whoever put it there writes for everybody else and
 	// owns buf, held and retryRotate until taking it out.
@@ -70,6 +90,8 @@ type Log struct {
 	state   State
 	cause   error // of a state that is not StateOpen
 	closed  bool
+
+	clockSet bool // owned by Run: since it began, so that ages are not to be believed
 
 	failed   chan struct{}
 	refusals refusals
@@ -138,7 +160,7 @@ func (l *Log) Failed() <-chan struct{} { return l.failed }
 // Size is how many events the log holds, all on disk.
 func (l *Log) Size() int64 { return l.next.Load() }
 
-// Close writes what is queued, and gives the directory free. It returns the
+// Close writes what is queued, signs the log, and gives the directory free. It returns the
 // cause if the log has failed. A second Close does nothing.
 func (l *Log) Close() error {
 	l.Note(l.refusals.drain()...)
@@ -157,7 +179,7 @@ func (l *Log) Close() error {
 	if l.State() == StateFailed {
 		err = l.cause // with turn held, nothing changes it
 	}
-	return errors.Join(err, l.lock.Close())
+	return errors.Join(err, l.closeLedger(), l.lock.Close())
 }
 
 func (l *Log) entry(events []Event) *entry {

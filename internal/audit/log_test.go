@@ -2,7 +2,10 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -34,12 +37,20 @@ func mustOpen(t testing.TB, o Options) *Log {
 	if o.MinFree == 0 {
 		o.MinFree = 1
 	}
+	if o.Key == nil {
+		o.Key = testKey(1)
+	}
 	l, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+// testKey is always the same key for the same number.
+func testKey(n byte) crypto.Signer {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize))
 }
 
 func mustAppend(t testing.TB, l *Log, events ...Event) {
@@ -168,7 +179,7 @@ func TestAClosedLogRefuses(t *testing.T) {
 
 func TestEventsOfOneAppendStandTogetherAmongSixtyFourWriters(t *testing.T) {
 	dir := t.TempDir()
-	l := mustOpen(t, Options{Dir: dir, segmentSize: 200_000})
+	l := mustOpen(t, Options{Dir: dir, SegmentSize: 200_000})
 	const writers, rounds = 64, 12
 	var group sync.WaitGroup
 	for w := range writers {
@@ -326,12 +337,12 @@ func TestASegmentIsClosedByItsAge(t *testing.T) {
 
 func TestAClosedSegmentIsNamedWithItsHash(t *testing.T) {
 	dir := t.TempDir()
-	l := mustOpen(t, Options{Dir: dir, Host: inAWS, segmentSize: 4000})
+	l := mustOpen(t, Options{Dir: dir, Host: inAWS, SegmentSize: 4000})
 	for n := range 20 {
 		mustAppend(t, l, numbered(n))
 		if n == 10 { // the hash goes on over a restart
 			mustClose(t, l)
-			l = mustOpen(t, Options{Dir: dir, Host: inAWS, segmentSize: 4000})
+			l = mustOpen(t, Options{Dir: dir, Host: inAWS, SegmentSize: 4000})
 		}
 	}
 	mustClose(t, l)
@@ -367,7 +378,7 @@ func TestAClosedSegmentIsNamedWithItsHash(t *testing.T) {
 func TestEverythingALogWritesByItselfPassesTheValidator(t *testing.T) {
 	dir := t.TempDir()
 	disk := &faultyDisk{}
-	l := mustOpen(t, Options{Dir: dir, Host: inAWS, segmentSize: 3000, open: disk.open})
+	l := mustOpen(t, Options{Dir: dir, Host: inAWS, SegmentSize: 3000, open: disk.open})
 	for n := range 5 {
 		mustAppend(t, l, numbered(n))
 		l.Refuse(Event{Code: ConnRefused, Reason: "endpoint", Endpoint: "vpce-1"})
@@ -416,7 +427,7 @@ func appendTo(t *testing.T, path, text string) {
 // appendForever is the child of the kill test: it prints what Append has
 // acknowledged until it is killed.
 func appendForever(dir string) {
-	l, err := Open(Options{Dir: dir, MinFree: 1, segmentSize: 20_000})
+	l, err := Open(Options{Dir: dir, MinFree: 1, SegmentSize: 20_000})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,9 @@ var ErrInUse = errors.New("the audit log is in use")
 // Open opens the log in o.Dir, makes it where there is none, and holds the
 // directory's lock until Close. An end that was torn off by a crash is moved to
 // a file torn-*.bin, and a log.recovered event says so. Open reads the newest
-// segment whole, and of each older one its first and last line.
+// segment whole, and of each older one its first and last line; what it read
+// must make the root of the newest checkpoint, with hashes.bin for the rest.
+// It refuses, with an error that wraps ErrDamaged, what a crash can't explain.
 func Open(o Options) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -41,7 +44,7 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{opts: o, lock: lock, opened: time.Now(), turn: make(chan struct{}, 1), failed: make(chan struct{})}
-	if err := l.load(); err != nil {
+	if err := l.start(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return l, nil
@@ -54,14 +57,21 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MinFree == 0 {
 		o.MinFree = 512 << 20
 	}
-	if o.segmentSize == 0 {
-		o.segmentSize = 8 << 20
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 8 << 20
 	}
-	if o.segmentAge == 0 {
-		o.segmentAge = 24 * time.Hour
+	if o.SegmentAge == 0 {
+		o.SegmentAge = 24 * time.Hour
 	}
 	if o.open == nil {
 		o.open = openOSFile
+	}
+	if o.wallClock == nil {
+		o.wallClock = func() time.Time { return time.Now().Round(0) }
+	}
+	o.Origin = orElse(orElse(o.Origin, o.Host.Hostname), "localhost")
+	if err := checkOrigin(originOf(o.Origin, strings.Repeat("0", 16), math.MaxInt64)); err != nil {
+		return o, fmt.Errorf("audit: %w", err)
 	}
 	return o, nil
 }
@@ -91,91 +101,62 @@ func writeAt(f *os.File, s string) error {
 	return err
 }
 
-// load finds the end of the log and makes it ready to take events.
+// load finds the end of the log, checks it against what was signed, and makes
+// it ready to take events. Nothing is changed before all has been checked.
 func (l *Log) load() error {
-	segments, err := l.checkStored()
+	found, err := surveySegments(l.opts.Dir)
 	if err != nil {
+		return err
+	}
+	claim, err := readClaim(l.opts.Dir, l.opts.Key)
+	if err != nil {
+		return err
+	}
+	if err := l.checkEpoch(found.last.next); err != nil {
+		return err
+	}
+	g := &grown{}
+	if l.opts.Key != nil {
+		if g, err = found.grow(l.opts.Dir, claim); err != nil {
+			return err
+		}
+	}
+	if err := found.apply(l); err != nil {
 		return err
 	}
 	if err := l.holdReserve(); err != nil {
 		l.state, l.cause = StateDegraded, err
 	}
-	if len(segments) == 0 {
-		l.current, err = createSegment(l.opts, 0, time.Now())
+	if err := l.begin(found); err != nil {
 		return err
 	}
-	newest := segments[len(segments)-1]
-	end, err := readEnd(newest)
-	if err != nil {
-		return err
-	}
-	if len(end.torn) > 0 {
-		if err := l.cutOff(newest.path, end); err != nil {
+	if l.opts.Key != nil {
+		if err := l.openLedger(claim, g); err != nil {
 			return err
 		}
 	}
-	if l.current, err = l.reopen(newest, end); err != nil {
-		return err
-	}
-	l.next.Store(end.next)
-	return l.noteCuts()
+	return l.noteFindings(found.last)
 }
 
-// checkStored returns the segments, the newest of which is not empty.
-func (l *Log) checkStored() ([]stored, error) {
-	segments, err := listSegments(l.opts.Dir)
-	if err != nil {
-		return nil, err
-	}
-	// A crash between making a segment and its first event leaves an empty one.
-	// Without it the log is as it was, and rotates again.
-	for n := len(segments); n > 1 && isEmpty(segments[n-1].path); n = len(segments) {
-		if err := os.Remove(segments[n-1].path); err != nil {
-			return nil, fmt.Errorf("remove an empty audit segment: %w", err)
-		}
-		segments = segments[:n-1]
-	}
-	for i := range len(segments) - 1 {
-		if err := l.checkClosed(segments[i], segments[i+1]); err != nil {
-			return nil, err
-		}
-	}
-	return segments, nil
-}
-
-func isEmpty(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode().IsRegular() && info.Size() == 0
-}
-
-// checkClosed checks that next continues s.
-func (l *Log) checkClosed(s, next stored) error {
-	if err := checkEnds(s, next.first); err == nil {
-		return nil
-	}
-	// Lines that failed to become durable may have outlived a log.failure.
-	head, err := firstRecord(next)
-	if err != nil {
+// begin opens the segment that takes the next event.
+func (l *Log) begin(found *survey) error {
+	newest, ok := found.newest()
+	if !ok {
+		var err error
+		l.current, err = createSegment(l.opts, 0, time.Now())
 		return err
 	}
-	data, err := os.ReadFile(s.path)
-	if err != nil {
-		return fmt.Errorf("read audit segment: %w", err)
-	}
-	end, err := findEnd(s, data, next.first)
-	if err != nil {
-		return err
-	}
-	if end.next != next.first || head.Code != LogFailure {
-		return damaged(s.path, end.size, fmt.Errorf("it ends before event %d, and %s begins with event %d", end.next, filepath.Base(next.path), next.first))
-	}
-	return l.cutOff(s.path, end)
+	var err error
+	l.current, err = l.reopen(newest, found.last)
+	l.next.Store(found.last.next)
+	return err
 }
 
 // end is where the good part of a segment ends.
 type end struct {
-	next  int64 // index of the event that comes next
-	size  int64 // bytes of whole events
+	next  int64     // index of the event that comes next
+	time  time.Time // of the event before that
+	size  int64     // bytes of whole events
 	torn  []byte
 	began time.Time
 	hash  hash.Hash
@@ -205,6 +186,7 @@ func findEnd(s stored, data []byte, stop int64) (end, error) {
 		if e.next == s.first {
 			e.began = r.Time
 		}
+		e.time = r.Time
 		e.hash.Write(rest[:len(line)+1])
 		e.size += int64(len(line)) + 1
 		e.next++
@@ -229,8 +211,10 @@ func (l *Log) reopen(s stored, e end) (*segment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open audit segment: %w", err)
 	}
-	info, err := f.Stat()
-	if err != nil {
+	// What a killed process wrote may not have reached the disk, and is signed soon.
+	err = f.Sync()
+	info, statErr := f.Stat()
+	if err = errors.Join(err, statErr); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &segment{file: f, path: s.path, info: info, first: s.first, size: e.size, hash: e.hash, began: e.began}, nil
@@ -242,7 +226,7 @@ func (l *Log) cutOff(path string, e end) error {
 	if err := durable.WriteFile(saved, e.torn, 0o440); err != nil {
 		return err
 	}
-	l.cuts = append(l.cuts, cut(path, saved, e))
+	l.findings = append(l.findings, cut(path, saved, e))
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if errors.Is(err, os.ErrPermission) && os.Chmod(path, 0o640) == nil {
 		f, err = os.OpenFile(path, os.O_WRONLY, 0)
@@ -265,21 +249,24 @@ func cut(path, saved string, e end) Event {
 	}
 }
 
-// noteCuts writes down what was cut off.
-func (l *Log) noteCuts() error {
-	if len(l.cuts) == 0 {
+// noteFindings writes down what Open found and did. newest is the end that the
+// log had.
+func (l *Log) noteFindings(newest end) error {
+	if step := time.Since(newest.time); newest.next > 0 && step < -stepBack {
+		l.findings = append(l.findings, clockStepped(step, newest.time, time.Now(), "since the last event, which an earlier process wrote"))
+	}
+	if len(l.findings) == 0 {
 		return nil
 	}
-	e := l.entry(l.cuts)
+	e := l.entry(l.findings)
 	e.done = make(chan error, 1)
 	if _, err := l.enqueue(e, StateDegraded); err != nil {
 		return err
 	}
-	l.cuts = nil
+	l.findings = nil
 	return l.wait(context.Background(), e)
 }
 
 func damaged(path string, offset int64, err error) error {
-	return fmt.Errorf("%w: %s, byte %d: %w; nothing was changed: keep the directory as evidence, find out who wrote to it, and start with an empty one",
-		ErrDamaged, path, offset, err)
+	return fmt.Errorf("%w: %s, byte %d: %w; %s", ErrDamaged, path, offset, err, nothingChanged)
 }

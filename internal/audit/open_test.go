@@ -99,7 +99,7 @@ func TestADamagedLogIsNotOpened(t *testing.T) {
 				put(t, dir, file, data)
 			}
 			_, err := Open(Options{Dir: dir})
-			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "start with an empty one") {
+			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "with a new epoch") {
 				t.Errorf("Open returned %v", err)
 			}
 			for file, data := range files {
@@ -118,7 +118,7 @@ func TestACrashWhileRotatingLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, dir, segmentName(4), nil)
-	l := mustOpen(t, Options{Dir: dir, segmentSize: int64(len(whole))})
+	l := mustOpen(t, Options{Dir: dir, SegmentSize: int64(len(whole))})
 	mustAppend(t, l, numbered(4))
 	mustClose(t, l)
 	records := all(t, dir)
@@ -129,7 +129,7 @@ func TestACrashWhileRotatingLosesNothing(t *testing.T) {
 
 func TestReadBeginsWhereItIsToldAndAfterWhatWasRemoved(t *testing.T) {
 	dir := t.TempDir()
-	l := mustOpen(t, Options{Dir: dir, segmentSize: 3000})
+	l := mustOpen(t, Options{Dir: dir, SegmentSize: 3000})
 	for n := range 30 {
 		mustAppend(t, l, numbered(n))
 	}
@@ -185,7 +185,7 @@ func TestTailFollowsOverRotationsAndFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		disk := &faultyDisk{}
-		l := mustOpen(t, Options{Dir: dir, segmentSize: 3000, open: disk.open})
+		l := mustOpen(t, Options{Dir: dir, SegmentSize: 3000, open: disk.open})
 		mustAppend(t, l, numbered(0))
 		for _, from := range []int64{0, -1} {
 			ctx, cancel := context.WithCancel(t.Context())

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -14,30 +15,90 @@ const (
 )
 
 // Run does the log's work by the clock until ctx ends: it writes what Note and
-// Refuse left, closes segments that are a day old, writes a heartbeat every
-// five minutes, and takes up writing again when a full disk has room. It
-// returns nil after a last write of all that is queued; Append works until
+// Refuse left, closes segments that are a day old, removes those older than
+// Retention, signs the log every ten seconds and when a segment was closed,
+// writes a heartbeat every five minutes and an event when the clock was set,
+// and takes up writing again when a full disk has room. It returns nil after a
+// last write of all that is queued and a checkpoint of it; Append works until
 // Close.
 func (l *Log) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
 	heartbeat := time.NewTicker(heartbeatInterval)
 	defer heartbeat.Stop()
+	checkpoint := time.NewTicker(checkpointInterval)
+	defer checkpoint.Stop()
+	expire := time.NewTicker(expireInterval)
+	defer expire.Stop()
+	clock := clock{wall: l.opts.wallClock(), passed: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
 			l.Note(l.refusals.drain()...)
 			l.flush()
+			l.sign()
 			return nil
 		case <-tick.C:
-			if l.State() == StateOpen {
-				l.Note(l.refusals.due(time.Now())...)
+			if step, before, found := clock.step(l.opts.wallClock()); found {
+				l.clockSet = true
+				l.Note(clockStepped(step, before, clock.wall, "while this process ran"))
 			}
-			l.flush()
-			l.heal()
+			l.work()
+		case <-l.wake():
+			if l.ledger.absorb() {
+				l.sign()
+			}
+		case <-checkpoint.C:
+			l.sign()
+		case <-expire.C:
+			l.expire(ctx, time.Now())
 		case <-heartbeat.C:
 			l.Note(l.heartbeat())
 		}
+	}
+}
+
+// work is what is done at each tick.
+func (l *Log) work() {
+	if l.State() == StateOpen {
+		l.Note(l.refusals.due(time.Now())...)
+	}
+	l.flush()
+	l.heal()
+	if l.rotated.Load() {
+		l.sign()
+	}
+}
+
+// wake tells that many lines wait to be hashed.
+func (l *Log) wake() <-chan struct{} {
+	if l.ledger == nil {
+		return nil
+	}
+	return l.ledger.wake
+}
+
+// sign makes a checkpoint. One that fails is made again in ten seconds; what
+// another hand did to the files is for good.
+func (l *Log) sign() {
+	if l.ledger == nil {
+		return
+	}
+	if _, err := l.Checkpoint(); err != nil {
+		l.tell(l.State(), err)
+		l.failSigning(err)
+	}
+}
+
+func (l *Log) failSigning(err error) {
+	overdue := l.ledger.overdue()
+	if !errors.Is(err, errTampered) && overdue == nil {
+		return
+	}
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	if l.State() != StateFailed {
+		l.fail(errors.Join(err, overdue))
 	}
 }
 
@@ -68,7 +129,7 @@ type health struct {
 	err error
 }
 
-// Ready is nil while events can be written and MinFree bytes are free. It
+// Ready is nil while events can be written and signed and MinFree bytes are free. It
 // looks at the disk at most once a second.
 func (l *Log) Ready() error {
 	if err := l.writable(); err != nil {
@@ -103,6 +164,11 @@ func (l *Log) inspect() error {
 	}
 	if _, err := l.segment().present(); err != nil {
 		return err
+	}
+	if l.ledger != nil {
+		if err := l.ledger.ready(); err != nil {
+			return err
+		}
 	}
 	free, err := freeBytes(l.opts.Dir)
 	if err != nil {

@@ -66,6 +66,16 @@ func sampled() []Event {
 			as(Event{File: "/var/log/postern/audit/audit-00000000000000000000.jsonl", FileSize: 8388121, FileHash: hashOf('a')}, LogRotate, "segment closed", nil),
 			as(Event{File: "/var/log/postern/audit/torn-1795521600123.bin", FileSize: 411, FileHash: hashOf('b')}, LogRecovered, "an unfinished end was cut off", nil),
 			as(Event{File: "/var/log/postern/audit/audit-00000000000000041226.jsonl", Reason: "io_error", Detail: "write: input/output error"}, LogFailure, "a write failed", nil),
+			as(Event{File: "/var/log/postern/audit/epoch-1", Alert: true, Detail: "restored from last night's snapshot, ticket 4711", Extra: map[string]any{
+				"ended_epoch": 1, "ended_checkpoint": "gate1.example.com/postern/8f2c4e0b19a7d356/1\n41230\n" + strings.Repeat("A", 43) + "=\n\n\u2014 gate1.example.com/postern/8f2c4e0b19a7d356/1 AAAA\n",
+			}}, LogEpoch, "a new epoch of the audit log begins", nil),
+			as(Event{File: "/var/log/postern/audit/audit.vkey", Alert: true, Extra: map[string]any{
+				"old_vkey": "gate1.example.com/postern/8f2c4e0b19a7d356/1+0a1b2c3d+AAAA", "new_vkey": "gate1.example.com/postern/8f2c4e0b19a7d356/1+4e5f6071+BBBB", "signed_by_both": true,
+			}}, LogKey, "another key signs the audit log", nil),
+			as(Event{File: "/var/log/postern/audit/audit-00000000000000000000.jsonl", FileSize: 8388611, Extra: map[string]any{
+				"first_index": 0, "records": 7021, "retention_days": 365,
+			}}, LogDelete, "audit segment removed: older than 365 days", nil),
+			as(clockStepped(-time.Hour, noon, noon.Add(-time.Hour), "while this process ran"), ClockStep, "the clock went back by 1h0m0s", nil),
 		},
 	)
 }

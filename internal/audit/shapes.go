@@ -145,6 +145,14 @@ var shapes = map[Code]shape{
 		means: "an unfinished end was cut off the log when it was opened, or the log has room again"},
 	LogFailure: {class: 1008, activity: 99, name: "Write Failure", always: true, good: critical, bad: critical,
 		means: "a write did not reach the disk; the log went on in the segment that this event begins"},
+	LogEpoch: {class: 1008, activity: 99, name: "Epoch", good: high, bad: high,
+		means: "first event of a log that goes on from one put aside: why, in `status_detail`, and the last checkpoint of that"},
+	LogKey: {class: 1008, activity: 99, name: "Key Change", good: high, bad: high,
+		means: "another key signs the log from here on; both verifier keys are in `unmapped.postern`"},
+	LogDelete: {class: 1008, activity: 2, name: "Delete", good: low, bad: medium,
+		means: "a segment is about to be removed because it is older than `audit.retention_days`; its hashes stay"},
+	ClockStep: {class: 6002, activity: 99, name: "Clock Step", good: medium, bad: medium, profiles: hostProfile,
+		means: "the clock was set back by more than a second or forward by more than a minute, and by how much"},
 }
 
 // unknown keeps an event whose code has no row: written down plainly rather
