@@ -9,6 +9,9 @@ import (
 
 // Facts are what a reader asks of any event.
 type Facts struct {
+	Code     Code
+	Time     time.Time
+	Session  string // "" = of no session
 	Identity string // who proved it; "" before that, and in events of no session
 	User     string // the SSH user name presented; of an Admin the account on the host
 	Admin    bool   // somebody on the host, not a client
@@ -58,23 +61,24 @@ type ownFields struct{ login, client, endpoint, requested text }
 // adminAccount is type_id of an OCSF user who is one on the host.
 const adminAccount = 2
 
-// parseFields reads line, which must be the event with the index want.
-func parseFields(line []byte, want int64) (eventFields, error) {
-	f := eventFields{sequence: -1}
-	w := walker{b: line}
+// parse reads line, which must be the event with the index want. What f points
+// to is good as long as line is.
+func (f *eventFields) parse(line []byte, want int64) error {
+	*f = eventFields{sequence: -1}
 	if len(line) == 0 || line[0] != '{' {
-		return f, errNoObject
+		return errNoObject
 	}
+	w := walker{b: line}
 	w.object(func(key []byte) { f.member(&w, key) })
 	switch {
 	case w.bad || w.i != len(line):
-		return f, fmt.Errorf("event %d is no JSON", want)
+		return fmt.Errorf("event %d is no JSON", want)
 	case f.sequence < 0:
-		return f, fmt.Errorf("event %d has no metadata.sequence", want)
+		return fmt.Errorf("event %d has no metadata.sequence", want)
 	case f.sequence != want:
-		return f, fmt.Errorf("event %d stands where event %d should", f.sequence, want)
+		return fmt.Errorf("event %d stands where event %d should", f.sequence, want)
 	}
-	return f, nil
+	return nil
 }
 
 func (f *eventFields) member(w *walker, key []byte) {
@@ -273,6 +277,7 @@ func (f *eventFields) target() *spotFields {
 func (f *eventFields) facts() Facts {
 	who := f.who()
 	return Facts{
+		Code: Code(f.code.String()), Time: f.when(), Session: f.session.String(),
 		Identity: f.identity().String(), User: who.name.String(), Admin: who.kind == adminAccount,
 		Endpoint: f.endpoint().String(), Client: f.client(), Target: f.place(), Login: f.login().String(),
 		Rule: f.rule.String(), Reason: f.reason.String(), Message: f.message.String(), Detail: f.detail.String(),

@@ -18,6 +18,8 @@ type searchScan struct {
 	offset  int64 // of buf in the file
 	partial bool  // the file ends within a line
 	at      []int // where in the chunk the needles are next, and the backslash last
+	fields  eventFields
+	entry   Entry
 }
 
 // scanSize is what is read at once, in bytes: little enough for a cache.
@@ -117,17 +119,18 @@ func (s *searchScan) candidate(b []byte, pos int) int {
 }
 
 func (s *searchScan) line(line []byte, at int64) error {
-	f, err := parseFields(line, s.next)
+	err := s.fields.parse(line, s.next)
 	if len(line) >= maxLine {
 		err = errLongLine
 	}
 	if err != nil {
 		return damaged(s.path, s.offset+at, err)
 	}
-	if !s.matcher.match(line, &f) {
+	if !s.matcher.match(line, &s.fields) {
 		return nil
 	}
-	return s.found(&Entry{Record{Index: s.next, Line: line, Code: Code(f.code.String()), Time: f.when(), Session: f.session.String()}, &f})
+	s.entry = Entry{Index: s.next, Line: line, fields: &s.fields}
+	return s.found(&s.entry)
 }
 
 // joins checks that the segment later begins where this one ended, unless a

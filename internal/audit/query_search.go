@@ -15,7 +15,8 @@ import (
 
 // Entry is an event that a search has found, while it is being rendered.
 type Entry struct {
-	Record // Line is valid until Render returns
+	Index  int64
+	Line   []byte // the JSON without its newline; valid until Render returns
 	fields *eventFields
 }
 
@@ -70,13 +71,14 @@ type searchRun struct {
 	emit    func([]byte) error
 	given   int
 	working sync.WaitGroup
+	spare   sync.Pool // of *foundBatch, which are empty
 }
 
 // searchPart is the search of one segment.
 type searchPart struct {
 	stored
 	later   *stored // the segment after it
-	batches chan foundBatch
+	batches chan *foundBatch
 	end     int64 // index after its last event, once batches is closed
 	err     error // likewise
 }
@@ -118,7 +120,7 @@ func (r *searchRun) all(ctx context.Context, segments []stored) (int64, error) {
 func (r *searchRun) parts(segments []stored) []*searchPart {
 	var parts []*searchPart
 	for i, s := range segments {
-		p := &searchPart{stored: s, batches: make(chan foundBatch, 4)}
+		p := &searchPart{stored: s, batches: make(chan *foundBatch, 4)}
 		if i+1 < len(segments) {
 			p.later = &segments[i+1]
 		}
@@ -142,6 +144,7 @@ func (r *searchRun) give(ctx context.Context, p *searchPart) error {
 				return errEnough
 			}
 		}
+		r.recycle(b)
 	}
 	if p.err != nil {
 		return p.err
@@ -149,10 +152,22 @@ func (r *searchRun) give(ctx context.Context, p *searchPart) error {
 	return ctx.Err()
 }
 
+func (r *searchRun) recycle(b *foundBatch) {
+	b.bytes, b.ends = b.bytes[:0], b.ends[:0]
+	r.spare.Put(b)
+}
+
+func (r *searchRun) batch() *foundBatch {
+	if b, ok := r.spare.Get().(*foundBatch); ok {
+		return b
+	}
+	return &foundBatch{bytes: make([]byte, 0, 2*batchSize)}
+}
+
 // work searches p. It may be given up at any time by the end of ctx.
 func (r *searchRun) work(ctx context.Context, p *searchPart) {
 	defer close(p.batches)
-	out := &collector{ctx: ctx, to: p.batches, whole: r.search.Newest, last: r.search.Limit}
+	out := &collector{run: r, ctx: ctx, to: p.batches, foundBatch: r.batch()}
 	c := searchScan{matcher: r.matcher, stored: p.stored, next: p.first, found: func(e *Entry) error {
 		out.bytes = r.search.Render(out.bytes, e)
 		return out.took()
@@ -180,11 +195,10 @@ func (r *searchRun) gone(p *searchPart) bool {
 
 // collector makes batches.
 type collector struct {
-	ctx   context.Context // of the run
-	to    chan<- foundBatch
-	whole bool // one batch, in reverse order
-	last  int  // of that only so many are wanted; 0 = all
-	foundBatch
+	ctx         context.Context // of the run
+	run         *searchRun
+	to          chan<- *foundBatch
+	*foundBatch // with Newest all of the part's, to be reversed
 }
 
 // batchSize is what a batch is about, in bytes.
@@ -192,8 +206,8 @@ const batchSize = 64 << 10
 
 func (c *collector) took() error {
 	c.ends = append(c.ends, len(c.bytes))
-	if c.whole {
-		c.forget()
+	if c.run.search.Newest {
+		c.forget(c.run.search.Limit)
 		return nil
 	}
 	if len(c.bytes) < batchSize {
@@ -203,27 +217,27 @@ func (c *collector) took() error {
 }
 
 // forget drops the oldest events once there are twice as many as are wanted.
-func (c *collector) forget() {
-	if c.last == 0 || len(c.ends) < 2*c.last {
+func (c *collector) forget(wanted int) {
+	if wanted == 0 || len(c.ends) < 2*wanted {
 		return
 	}
-	cut := c.ends[c.last-1]
+	cut := c.ends[wanted-1]
 	c.bytes = append(c.bytes[:0], c.bytes[cut:]...)
-	c.ends = append(c.ends[:0], c.ends[c.last:]...)
+	c.ends = append(c.ends[:0], c.ends[wanted:]...)
 	for i := range c.ends {
 		c.ends[i] -= cut
 	}
 }
 
 func (c *collector) finish() error {
-	if c.whole {
+	if c.run.search.Newest {
 		c.reverse()
 	}
 	return c.send()
 }
 
 func (c *collector) reverse() {
-	var b foundBatch
+	b := c.run.batch()
 	for i := len(c.ends) - 1; i >= 0; i-- {
 		start := 0
 		if i > 0 {
@@ -241,7 +255,7 @@ func (c *collector) send() error {
 	}
 	select {
 	case c.to <- c.foundBatch:
-		c.foundBatch = foundBatch{}
+		c.foundBatch = c.run.batch()
 		return nil
 	case <-c.ctx.Done():
 		return c.ctx.Err()
@@ -304,15 +318,15 @@ func (s *Search) Follow(ctx context.Context, dir string, from int64, emit func([
 	}
 	given := 0
 	var line []byte
+	var f eventFields
 	err = Tail(ctx, dir, from, func(r Record) error {
-		f, err := parseFields(r.Line, r.Index)
-		if err != nil {
+		if err := f.parse(r.Line, r.Index); err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		if !m.match(r.Line, &f) {
 			return nil
 		}
-		line = s.Render(line[:0], &Entry{r, &f})
+		line = s.Render(line[:0], &Entry{r.Index, r.Line, &f})
 		if err := emit(line); err != nil {
 			return err
 		}

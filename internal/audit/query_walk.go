@@ -120,6 +120,9 @@ func (w *walker) leave(end byte) bool {
 }
 
 func (w *walker) space() {
+	if w.i < len(w.b) && w.b[w.i] > ' ' {
+		return // in what the log writes, always
+	}
 	for w.i < len(w.b) && (w.b[w.i] == ' ' || w.b[w.i] == '\t' || w.b[w.i] == '\r' || w.b[w.i] == '\n') {
 		w.i++
 	}
@@ -140,7 +143,7 @@ func (w *walker) string() (text, bool) {
 			return nil, false
 		}
 		end += n
-		if !escaped(w.b[start:end]) {
+		if w.b[end-1] != '\\' || !escaped(w.b[start:end]) {
 			w.i = end + 1
 			return text(w.b[start:end]), true
 		}
