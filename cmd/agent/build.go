@@ -31,9 +31,8 @@ func (g *gate) build(c *config.Config) error {
 	if err := g.buildMetrics(c); err != nil {
 		return err
 	}
-	var err error
-	if g.audit, err = audit.Open(auditOptions(c, g.metrics, g.log)); err != nil {
-		return fmt.Errorf("open the audit log: %w", err)
+	if err := g.openAudit(c); err != nil {
+		return err
 	}
 	g.metrics.WatchAudit(auditDisk(g.audit, c.Audit.Dir))
 	g.metrics.WatchRecordings(func() (uint64, error) { return diskFree(c.Recordings.Dir) })
@@ -69,6 +68,20 @@ func (g *gate) listen(c *config.Config) error {
 	if g.adminSocket, err = admin.Listen(c.Admin.Socket); err != nil {
 		return fmt.Errorf("listen for admin: %w", err)
 	}
+	return nil
+}
+
+func (g *gate) openAudit(c *config.Config) error {
+	o := auditOptions(c, g.metrics, g.log)
+	o.NewEpoch = g.newEpoch
+	var err error
+	if o.Key, o.OldKey, err = auditKeys(c.SigningKey); err != nil {
+		return configFault(err)
+	}
+	if g.audit, err = audit.Open(o); err != nil {
+		return auditFault(fmt.Errorf("open the audit log: %w", err))
+	}
+	g.log.Info("audit log", zap.String("origin", g.audit.Origin()), zap.Int64("size", g.audit.Size()), zap.String("vkey", g.audit.VerifierKey()))
 	return nil
 }
 

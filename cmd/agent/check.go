@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"postern/internal/audit"
 	"postern/internal/config"
 )
 
@@ -91,6 +92,9 @@ func checkNamedFiles(c *config.Config) error {
 	}
 	if _, err := healthTLS(c.Health); err != nil {
 		return fmt.Errorf("%s: health.tls_cert: %w", c.Path, err)
+	}
+	if _, err := audit.LoadKey(c.SigningKey); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: audit.signing_key: %w", c.Path, err)
 	}
 	if err := checkInspection(c); err != nil {
 		return fmt.Errorf("%s: %w", c.Path, err)

@@ -207,7 +207,7 @@ ssh:
 policy: policy.yaml
 upstream: { user_ca: user_ca, known_hosts: [targets] }
 recordings: { dir: recordings, min_free: 1MiB }
-audit: { dir: audit, min_free: 1MiB }
+audit: { dir: audit, signing_key: audit_key, min_free: 1MiB }
 health: { listen: "{{.Health}}" }
 metrics: { listen: "{{.Metrics}}" }
 admin: { socket: admin.sock, frozen: frozen.json }

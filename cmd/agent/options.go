@@ -1,7 +1,11 @@
 package main
 
 import (
+	"crypto"
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -49,6 +53,11 @@ func auditOptions(c *config.Config, m *metrics.Metrics, log *zap.Logger) audit.O
 		}
 		m.AuditAppended(d, names, err)
 	}
+	o.Signed = func(size int64, err error) {
+		if err == nil {
+			m.Checkpoint(size)
+		}
+	}
 	o.OnFailure = func(s audit.State, err error) {
 		if err == nil {
 			log.Info("audit log", zap.Stringer("state", s))
@@ -57,6 +66,31 @@ func auditOptions(c *config.Config, m *metrics.Metrics, log *zap.Logger) audit.O
 		log.Error("audit log", zap.Stringer("state", s), zap.Error(err))
 	}
 	return o
+}
+
+// auditKeys reads the key that signs the audit log, makes it where it is
+// missing, and reads the one before it, if that is still beside it.
+func auditKeys(path string) (key, old crypto.Signer, err error) {
+	if key, err = audit.LoadOrMakeKey(path); err != nil {
+		return nil, nil, fmt.Errorf("load audit.signing_key: %w", err)
+	}
+	old, err = audit.LoadKey(path + ".old")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("load the key before audit.signing_key: %w", err)
+	}
+	return key, old, nil
+}
+
+// auditFault tells a log that must not be written on from one that can't be:
+// starting again is no help there.
+func auditFault(err error) error {
+	if !errors.Is(err, audit.ErrDamaged) {
+		return err
+	}
+	return &fault{status: exitConfig, err: err, hints: []string{
+		"postern audit verify names the first event that is not as it was written",
+		"postern serve --new-epoch --reason TEXT puts the log aside, in a folder beside the new one, and begins a new one that says so",
+	}}
 }
 
 // auditDisk reads what the metrics say of the audit log at each scrape.

@@ -24,6 +24,7 @@ import (
 // process is what a gate gets from whoever runs it.
 type process struct {
 	config    string           // path of postern.yaml
+	newEpoch  string           // why the audit log begins a new epoch, "" = it goes on
 	inherited inherited        // listeners that are open already
 	signals   <-chan os.Signal // SIGTERM, SIGINT, SIGHUP
 	stderr    io.Writer

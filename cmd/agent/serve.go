@@ -13,7 +13,17 @@ import (
 )
 
 type serveCmd struct {
-	Config string `short:"c" default:"${config}" placeholder:"FILE" help:"Configuration (${default})."`
+	Config   string `short:"c" default:"${config}" placeholder:"FILE" help:"Configuration (${default})."`
+	NewEpoch bool   `help:"Put the audit log aside and begin a new one, where a start refuses the old one. Needs --reason."`
+	Reason   string `placeholder:"TEXT" help:"Why; it stands in the first event of the new epoch."`
+}
+
+// Validate is called by the parser.
+func (c serveCmd) Validate() error {
+	if c.NewEpoch != (strings.TrimSpace(c.Reason) != "") {
+		return errors.New("--new-epoch and --reason TEXT go together")
+	}
+	return nil
 }
 
 // Help has the signals and examples of the command.
@@ -25,7 +35,8 @@ SIGTERM, SIGINT and "postern drain" let it end: not ready, then no new sessions,
 Examples:
 
     postern serve
-    postern serve --config ./postern.yaml`
+    postern serve --config ./postern.yaml
+    postern serve --new-epoch --reason "restored from the snapshot of Monday"`
 }
 
 // Run serves until the gate has drained.
@@ -37,7 +48,7 @@ func (c *serveCmd) Run(e *env) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	return run(context.Background(), process{config: c.Config, inherited: in, signals: signals, stderr: e.stderr})
+	return run(context.Background(), process{config: c.Config, newEpoch: c.Reason, inherited: in, signals: signals, stderr: e.stderr})
 }
 
 // configFault is a fault in what the operator configured: systemd need not try

@@ -26,7 +26,7 @@ type Config struct {
 	PolicyPath string
 	Upstream   upstream.Options
 	Login      Login
-	Audit      audit.Options // Dir and MinFree
+	Audit      audit.Options // what the audit: section sets, but for the key
 	SigningKey string        // audit.signing_key
 	Recordings Recordings
 	Archive    Archive

@@ -96,7 +96,7 @@ func defaults() *Config {
 	c.Admission.Limits = admission.Limits{MaxStartups: 256, MaxStartupsPerSource: 10, MaxSessions: 2000, MaxSessionsPerIdentity: 200, Penalties: true}
 	c.Upstream.DialTimeout = 10 * time.Second
 	c.Audit.Dir = "/var/log/postern/audit"
-	c.Audit.MinFree = 512 << 20
+	c.Audit.MinFree, c.Audit.SegmentSize, c.Audit.SegmentAge = 512<<20, 8<<20, 24*time.Hour
 	c.Metrics.Options.LiveSessions = 200
 	return c
 }
@@ -198,11 +198,29 @@ func (c *Config) upstream(v value) {
 }
 
 func (c *Config) audit(v value) {
+	days := 0
 	v.mapping(
 		may("dir", scalar(&c.Audit.Dir, place)),
-		later("signing_key", scalar(&c.SigningKey, file)),
+		may("signing_key", scalar(&c.SigningKey, file)),
+		may("origin", scalar(&c.Audit.Origin, orNothing(form(`[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}`, "a host or domain, such as gate1.example.com")))),
+		may("segment_size", scalar(&c.Audit.SegmentSize, segmentSize)),
+		may("segment_age", scalar(&c.Audit.SegmentAge, duration(time.Minute, 31*24*time.Hour))),
+		may("retention_days", scalar(&days, number(0, 36_500))),
 		may("min_free", scalar(&c.Audit.MinFree, size)),
 	)
+	c.Audit.Retention = time.Duration(days) * 24 * time.Hour
+}
+
+// segmentSize reads a size of audit segments: in one that is smaller hardly
+// anything but its own log.rotate has room, and the newest one is read whole at
+// each start.
+func segmentSize(v value) (int64, bool) {
+	n, ok := signedSize(v)
+	if ok && (n < 64<<10 || n > 1<<30) {
+		v.fault("%s is not between 64KiB and 1GiB", shown(v.node.Value))
+		return 0, false
+	}
+	return n, ok
 }
 
 func (c *Config) recordings(v value) {

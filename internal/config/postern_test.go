@@ -78,6 +78,7 @@ func TestAShortFileHasTheDocumentedDefaults(t *testing.T) {
 	}
 	want.Upstream.DialTimeout = 10 * time.Second
 	want.Audit.Dir, want.Audit.MinFree = "/var/log/postern/audit", 512<<20
+	want.Audit.SegmentSize, want.Audit.SegmentAge = 8<<20, 24*time.Hour
 	want.Metrics.Options.LiveSessions = 200
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
@@ -113,7 +114,7 @@ ssh:
 limits: { max_startups: 1, max_startups_per_source: 2, max_sessions: 3, max_sessions_per_identity: 4, max_channels: 5, idle_timeout: 1h30m, penalties: off }
 policy: /p/policy.yaml
 upstream: { user_ca: /keys/user_ca, certificate_lifetime: 10m, private_key: /keys/id, known_hosts: [/k/1, /k/2], dial_timeout: 3s }
-audit: { dir: /a, signing_key: /keys/audit, min_free: 2GiB }
+audit: { dir: /a, signing_key: /keys/audit, min_free: 2GiB, origin: example.com/bastions, segment_size: 1MiB, segment_age: 1h, retention_days: 400 }
 recordings: { dir: /r, recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p], on_failure: continue, min_free: 1GiB }
 archive: { bucket: evidence, prefix: gate/, region: eu-central-1, retention_days: 90 }
 health: { listen: "127.0.0.1:1", tls_cert: /t/cert, tls_key: /t/key }
@@ -154,12 +155,13 @@ log: { level: debug, format: console }
 		Limits:        admission.Limits{MaxStartups: 1, MaxStartupsPerSource: 2, MaxSessions: 3, MaxSessionsPerIdentity: 4},
 	}
 	want.Upstream.DialTimeout = 3 * time.Second
-	want.Audit.Dir, want.Audit.MinFree = "/a", 2<<30
+	want.Audit.Dir, want.Audit.MinFree, want.Audit.Origin = "/a", 2<<30, "example.com/bastions"
+	want.Audit.SegmentSize, want.Audit.SegmentAge, want.Audit.Retention = 1<<20, time.Hour, 400*24*time.Hour
 	want.Metrics.Options.WebConfig = "/w/web.yaml"
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}
-	unused := []string{"aws.region", "aws.load_balancer", "aws.endpoint_service", "aws.endpoint_owners", "aws.refresh", "audit.signing_key",
+	unused := []string{"aws.region", "aws.load_balancer", "aws.endpoint_service", "aws.endpoint_owners", "aws.refresh",
 		"archive.bucket", "archive.prefix", "archive.region", "archive.retention_days"}
 	for i := range unused {
 		unused[i] += ": not used by this version"

@@ -48,12 +48,13 @@ type Metrics struct {
 	healthChecks *prometheus.CounterVec
 	auditErrors  prometheus.Counter
 
-	channels  *prometheus.GaugeVec
-	reloadOK  prometheus.Gauge
-	reloadAt  prometheus.Gauge
-	ready     prometheus.Gauge
-	draining  prometheus.Gauge
-	handshake prometheus.Histogram
+	channels   *prometheus.GaugeVec
+	reloadOK   prometheus.Gauge
+	reloadAt   prometheus.Gauge
+	ready      prometheus.Gauge
+	draining   prometheus.Gauge
+	checkpoint prometheus.Gauge
+	handshake  prometheus.Histogram
 
 	upstreamDial *prometheus.HistogramVec
 	firstByte    *prometheus.HistogramVec
@@ -92,6 +93,7 @@ func (m *Metrics) register(f factory) {
 	m.reloadAt = f.gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last loaded.")
 	m.ready = f.gauge("ready", "Whether new sessions should come here: what /readyz says.")
 	m.draining = f.gauge("draining", "Whether the gate takes no new sessions and lets those it has end.")
+	m.checkpoint = f.gauge("audit_checkpoint_size", "Events that the newest signed checkpoint of the audit log covers.")
 	f.gauge("start_time_seconds", "When the process started.").Set(seconds(time.Now()))
 	f.gauges("build_info", "What runs: always 1.", "version", "revision", "goversion").
 		WithLabelValues(m.options.Version, m.options.Revision, runtime.Version()).Set(1)
@@ -187,6 +189,9 @@ func (m *Metrics) HealthChecked(ok bool) {
 
 // SetReady says whether the gate is ready for new sessions.
 func (m *Metrics) SetReady(ok bool) { m.ready.Set(truth(ok)) }
+
+// Checkpoint says how many events of the audit log the newest checkpoint signs.
+func (m *Metrics) Checkpoint(size int64) { m.checkpoint.Set(float64(size)) }
 
 // SetDraining says whether the gate is draining.
 func (m *Metrics) SetDraining(draining bool) { m.draining.Set(truth(draining)) }

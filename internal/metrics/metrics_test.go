@@ -94,6 +94,7 @@ func aDay(m *Metrics) {
 	m.FileOperation("scp", "put", ResultFailed)
 	m.AuditAppended(800*time.Microsecond, []string{"ssh.conn.open", "auth.success"}, nil)
 	m.AuditAppended(5*time.Second, []string{"forward.open"}, errors.New("disk full"))
+	m.Checkpoint(7)
 	alice.Add(ToTarget, 1000)
 	alice.Add(ToClient, 50_000)
 	vendor.Add(ToTarget, 10)
