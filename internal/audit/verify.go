@@ -134,6 +134,7 @@ type verifier struct {
 
 	keys       keyring
 	newestText []byte // of the file checkpoint
+	beside     *mark  // the same, if it is one
 	signed     *checkpointStream
 	marks      []mark // other checkpoints that the tree must give, by size
 	hashes     *hashStream
@@ -144,6 +145,7 @@ type verifier struct {
 	signing       // what checkpoints.log said so far
 	judging       // the tree, and how it compares with hashes.bin and checkpoints
 	next    int64 // index of the event that comes next
+	end     spot  // behind the last line
 	history history
 }
 
@@ -197,7 +199,7 @@ func (v *verifier) anythingSigned() error {
 	if len(v.segments) == 0 && v.hashes == nil && v.signed == nil && len(v.marks) == 0 {
 		return fmt.Errorf("%s holds no audit log: %w", v.opts.Dir, fs.ErrNotExist)
 	}
-	if v.signed != nil || len(v.marks) > 0 {
+	if v.signed != nil || v.newestText != nil {
 		return nil
 	}
 	return fmt.Errorf("%s has no checkpoint: nothing in it is signed", v.opts.Dir)

@@ -82,7 +82,7 @@ func (v *verifier) openCheckpoints() error {
 		return err
 	}
 	v.signed = s
-	if s == nil && len(v.newestText) > 0 {
+	if s == nil && v.beside != nil && v.beside.Size > 0 {
 		v.wrong(KindCheckpoint, checkpointsFile, "it is missing")
 	}
 	slices.SortStableFunc(v.marks, func(a, b mark) int { return cmp.Compare(a.Size, b.Size) })
@@ -103,7 +103,9 @@ func (v *verifier) readNewest() error {
 		v.wrong(KindCheckpoint, checkpointFile, "%v", err)
 		return nil
 	}
-	v.marks = append(v.marks, mark{c, KindCheckpoint, checkpointFile, 0})
+	v.beside = &mark{c, KindCheckpoint, checkpointFile, 0}
+	v.marks = append(v.marks, *v.beside)
+	v.report.Origin = c.Origin
 	return nil
 }
 
@@ -129,7 +131,7 @@ func openCheckpointStream(dir string) (*checkpointStream, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &checkpointStream{file: f, in: bufio.NewReaderSize(io.LimitReader(f, info.Size()), maxSigned), line: 1}, nil
+	return &checkpointStream{file: f, in: bufio.NewReader(io.LimitReader(f, info.Size())), line: 1}, nil
 }
 
 func (s *checkpointStream) close() {

@@ -13,8 +13,8 @@ const (
 	clockStep = 10 * time.Second
 	// silence is how long a daemon that runs may write nothing.
 	silence = 2 * heartbeatInterval
-	// codeClockStep is the event that says that the clock was set.
-	codeClockStep = "clock.step"
+	// clockNotice is how long after that it may take to be written down.
+	clockNotice = 5 * time.Second
 )
 
 // history follows what happened: that what began ended, that time went on, and
@@ -22,7 +22,6 @@ const (
 // changed line makes it say is only more of the same finding.
 type history struct {
 	report *Report
-	late   bool // it does not begin with the first event
 	daemon runState
 
 	open       map[string]opening // what has no end yet
@@ -30,6 +29,14 @@ type history struct {
 	clock      int64 // the highest metadata.logged_time, milliseconds; 0 = none yet
 	clockAt    spot
 	last       int64 // metadata.logged_time of the event before; 0 = none yet
+	wentBack   *wentBack
+	deleted    int64 // events before it are gone by what the log says
+}
+
+// wentBack is a step back that no event has explained yet.
+type wentBack struct {
+	to   int64 // milliseconds
+	what Finding
 }
 
 // runState is what is known of the daemon's run.
@@ -79,6 +86,10 @@ func (h *history) see(f *lineFields, at spot) {
 		h.daemon = stopped
 	case RecordingStart, RecordingChunk, RecordingEnd, RecordingFailed:
 		h.recording(f, at)
+	case LogDelete:
+		if f.first >= 0 && f.records > 0 {
+			h.deleted = max(h.deleted, f.first+f.records)
+		}
 	default:
 		h.pair(f, at)
 	}
@@ -172,15 +183,29 @@ func (h *history) time(f *lineFields, at spot) {
 	code := Code(f.code)
 	h.silence(f, at)
 	h.last = f.logged
+	h.explained(code, f.logged)
 	back := time.Duration(h.clock-f.logged) * time.Millisecond
 	switch {
-	case code == codeClockStep:
+	case code == ClockStep:
 	case h.clock > 0 && back > clockStep:
-		h.wrong(KindClock, at, string(code), "it was written %v before event %d, and no %s says that the clock was set", back.Round(time.Millisecond), h.clockAt.index, codeClockStep)
+		h.wentBack = &wentBack{f.logged, Finding{Kind: KindClock, File: at.file, Line: at.line, Index: at.index, Event: string(code),
+			What: fmt.Sprintf("it was written %v before event %d, and no %s says that the clock was set", back.Round(time.Millisecond), h.clockAt.index, ClockStep)}}
 	case back > 0 || code == LogRotate || code == LogFailure || code == LogRecovered:
 		return
 	}
 	h.clock, h.clockAt = f.logged, at
+}
+
+// explained reports a step back once the event that says so should have come.
+func (h *history) explained(code Code, logged int64) {
+	switch {
+	case h.wentBack == nil:
+	case code == ClockStep:
+		h.wentBack = nil
+	case time.Duration(logged-h.wentBack.to)*time.Millisecond > clockNotice:
+		h.report.wrong(h.wentBack.what)
+		h.wentBack = nil
+	}
 }
 
 // silence remarks on time without events while the daemon ran. How long it

@@ -22,6 +22,7 @@ type judging struct {
 	shortAt       int64  // index of the first event without a hash there
 	lost          bool   // no tree gives the signed root, or an event is nowhere: roots say nothing any more
 	good          int64  // size of the newest checkpoint that the tree gave
+	nodes         bool   // since that, a node of hashes.bin was found to be wrong
 }
 
 // addLine adds the event at a spot, with the hash of its line.
@@ -87,7 +88,8 @@ func (v *verifier) grow(leaf, known tlog.Hash) error {
 		ours := h == v.lines.fresh[level]
 		theirs := v.forked && h == v.leaves.fresh[level]
 		if !v.short && !ours && !theirs {
-			v.wrong(KindHashes, hashesFile, "hash %d, a node over the events up to %d, is not that of the hashes under it", v.hashes.next-1, v.lines.size-1)
+			v.nodes = true
+			v.wrongAt(KindHashes, spot{hashesFile, 0, v.lines.size - 1}, "hash %d, a node over this event and some before it, is not that of the hashes under it", v.hashes.next-1)
 		}
 	}
 	return v.judgeReached()
@@ -113,11 +115,11 @@ func (v *verifier) judge(c mark) {
 	switch {
 	case v.lost:
 	case v.lines.root() == c.Root:
-		v.blame(KindHashes, "hashes.bin has another hash for it than its line gives, and the line is what was signed")
-		v.good = c.Size
+		v.blameHashes()
+		v.good, v.nodes = c.Size, false
 	case v.forked && !v.short && v.leaves.root() == c.Root:
 		v.blame(KindEvent, "the line is not what was signed")
-		v.lines, v.good = v.leaves.clone(), c.Size
+		v.lines, v.good, v.nodes = v.leaves.clone(), c.Size, false
 	case c.kind == KindAnchor:
 		v.wrongAt(KindAnchor, spot{c.file, 0, v.good}, "the log has another root at %d events than this anchor: its history was written anew", c.Size)
 	case c.Size == v.good:
@@ -136,11 +138,21 @@ func (v *verifier) blame(kind, what string) {
 	v.differ, v.forked = nil, false
 }
 
+func (v *verifier) blameHashes() {
+	for _, at := range v.differ {
+		v.wrongAt(KindHashes, spot{hashesFile, 0, at.index}, "its hash of this event is not that of the line, and the line (%s:%d) is what was signed", at.file, at.line)
+	}
+	v.differ, v.forked = nil, false
+}
+
 // blameRange is for a root that neither tree gives.
 func (v *verifier) blameRange(c mark) {
 	v.lost = true
-	if len(v.differ) > 0 {
+	switch {
+	case len(v.differ) > 0:
 		v.blame(KindEvent, "neither the line nor its hash in hashes.bin is what was signed")
+		return
+	case v.nodes: // that was said
 		return
 	}
 	v.wrongAt(KindEvent, spot{c.file, c.line, v.good}, "the events before %d don't give the root that was signed, but those before %d do: one of them was changed, and hashes.bin with it", c.Size, v.good)

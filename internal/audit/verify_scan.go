@@ -16,6 +16,7 @@ type lineFields struct {
 	channel                []byte // unmapped.postern.channel, with its quotes if it is a string
 	path, hash             []byte // file.path and the last of file.hashes[].value
 	size                   int64  // file.size
+	first, records         int64  // unmapped.postern.first_index and .records
 }
 
 var (
@@ -31,7 +32,7 @@ const maxDepth = 64
 // fields in one pass, without taking memory. Of members with the same name the
 // last counts.
 func scanLine(line []byte, f *lineFields) error {
-	*f = lineFields{sequence: -1, time: -1, logged: -1, status: -1, size: -1}
+	*f = lineFields{sequence: -1, time: -1, logged: -1, status: -1, size: -1, first: -1, records: -1}
 	if !utf8.Valid(line) {
 		return errNotUTF8
 	}
@@ -311,8 +312,13 @@ func (s *lineScanner) take(w where, name, value []byte) {
 	case inMetadata:
 		s.takeMetadata(name, value)
 	case inPostern:
-		if string(name) == "channel" {
+		switch string(name) {
+		case "channel":
 			s.f.channel = value
+		case "first_index":
+			s.f.first = whole(value)
+		case "records":
+			s.f.records = whole(value)
 		}
 	case inFile:
 		switch string(name) {

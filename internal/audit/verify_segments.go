@@ -24,7 +24,7 @@ func (v *verifier) readSegments() error {
 	if err := v.passRemoved(); err != nil {
 		return err
 	}
-	in := bufio.NewReaderSize(nil, maxLine)
+	in := bufio.NewReaderSize(nil, 64<<10)
 	for i, s := range v.segments {
 		stop := int64(math.MaxInt64)
 		if i+1 < len(v.segments) {
@@ -44,12 +44,11 @@ func (v *verifier) passRemoved() error {
 	}
 	first := v.segments[0].first
 	v.report.First = first
-	v.history.late = true
 	v.remark(KindRetention, filepath.Base(v.segments[0].path), first, "the %d events before it are not here any more; their hashes stand for them", first)
 	if err := v.skipTo(first); err != nil {
 		return err
 	}
-	if v.lost {
+	if v.short {
 		v.wrong(KindHashes, hashesFile, "the hashes of events that are not here any more are missing, so what follows can't be proven")
 	}
 	return nil
@@ -82,6 +81,7 @@ func (v *verifier) readSegment(in *bufio.Reader, s stored, stop int64) error {
 	if err := r.read(); err != nil {
 		return fmt.Errorf("%s: %w", s.path, err)
 	}
+	v.end = r.at
 	if v.next < stop && stop < math.MaxInt64 {
 		if !r.bad {
 			v.wrongAt(KindMissing, spot{r.at.file, r.at.line, v.next}, "it ends before event %d, and the next segment begins with event %d: %d are missing", v.next, stop, stop-v.next)
@@ -97,11 +97,12 @@ type segmentReader struct {
 	at   spot // of the line to read
 	stop int64
 	bad  bool // a line is not the event that it should be, so none after it is placed
+	long []byte
 }
 
 func (r *segmentReader) read() error {
 	for !r.bad {
-		line, err := r.in.ReadSlice('\n')
+		line, err := r.line()
 		r.v.progress(len(line))
 		switch {
 		case err == nil:
@@ -122,6 +123,22 @@ func (r *segmentReader) read() error {
 		}
 	}
 	return nil
+}
+
+// line reads one line with its newline, and of one that is longer than events
+// are, its beginning. It is valid until the next.
+func (r *segmentReader) line() ([]byte, error) {
+	line, err := r.in.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return line, err
+	}
+	r.long = r.long[:0]
+	for errors.Is(err, bufio.ErrBufferFull) && len(r.long) < maxLine {
+		r.long = append(r.long, line...)
+		line, err = r.in.ReadSlice('\n')
+	}
+	r.long = append(r.long, line...)
+	return r.long, err
 }
 
 // torn is for the bytes behind the last newline.

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bytes"
-	"path/filepath"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -98,15 +97,9 @@ func (v *verifier) readRest() error {
 
 // compareNewest compares the file checkpoint with the end of checkpoints.log.
 func (v *verifier) compareNewest() {
-	var rest []mark
-	for _, m := range v.marks {
-		if m.kind == KindAnchor {
-			rest = append(rest, m)
-		} else if m.Size > v.newest.Size {
-			v.newest = m
-		}
+	if v.beside != nil && v.beside.Size > v.newest.Size {
+		v.newest = *v.beside
 	}
-	v.marks = rest
 	switch {
 	case v.signed == nil || v.newestText != nil && bytes.Equal(v.newestText, v.last):
 	case v.newestText == nil && v.before != nil:
@@ -125,10 +118,8 @@ func (v *verifier) compareNewest() {
 func (v *verifier) compareEnds(end, hashed int64) {
 	covered := v.newest.Size
 	v.report.Covered, v.report.Root = covered, v.newest.Root.String()
-	at := spot{index: end}
-	if n := len(v.segments); n > 0 {
-		at.file = filepath.Base(v.segments[n-1].path)
-	}
+	at := v.end
+	at.index = end
 	switch {
 	case covered > end:
 		v.wrongAt(KindMissing, at, "it ends before event %d, and %d events were signed: %d are missing", end, covered, covered-end)
@@ -138,7 +129,13 @@ func (v *verifier) compareEnds(end, hashed int64) {
 		v.remark(KindUncovered, at.file, covered, "the last %d events are not signed yet", end-covered)
 	}
 	for _, m := range v.marks {
+		if m.Size <= end || m.kind != KindAnchor { // what is to be said of it was said
+			continue
+		}
 		v.wrongAt(KindAnchor, spot{m.file, 0, end}, "this anchor is of %d events, and the log has %d: it was set back, or its end removed", m.Size, end)
+	}
+	if v.report.First > v.history.deleted {
+		v.wrongAt(KindMissing, spot{index: 0}, "the segments before event %d are gone, and no %s says that they were removed", v.report.First, LogDelete)
 	}
 	switch {
 	case v.hashes == nil:

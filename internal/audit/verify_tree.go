@@ -71,7 +71,7 @@ func openHashes(dir string) (*hashStream, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &hashStream{file: f, in: bufio.NewReaderSize(f, 256<<10), count: info.Size() / hashSize, torn: info.Size() % hashSize}, nil
+	return &hashStream{file: f, in: bufio.NewReaderSize(f, 64<<10), count: info.Size() / hashSize, torn: info.Size() % hashSize}, nil
 }
 
 // read returns false when there are no more.
