@@ -427,12 +427,19 @@ func appendTo(t *testing.T, path, text string) {
 // appendForever is the child of the kill test: it prints what Append has
 // acknowledged until it is killed.
 func appendForever(dir string) {
-	l, err := Open(Options{Dir: dir, MinFree: 1, SegmentSize: 20_000})
+	l, err := Open(Options{Dir: dir, MinFree: 1, SegmentSize: 20_000, Key: testKey(1)})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}
 	go l.Run(context.Background())
+	go func() { // or hardly any child would live to see a checkpoint
+		for err == nil {
+			_, err = l.Checkpoint()
+		}
+		fmt.Println("error", err)
+		os.Exit(1)
+	}()
 	for w := range 8 {
 		go func() {
 			for n := 0; ; n++ {
@@ -454,7 +461,7 @@ func TestEveryAcknowledgedEventOutlivesKill9(t *testing.T) {
 	for range 15 {
 		killed(t, dir, 1+rand.IntN(300), acknowledged)
 	}
-	mustClose(t, mustOpen(t, Options{Dir: dir}))
+	reopened(t, dir)
 	for _, id := range messages(t, dir, ForwardOpen) {
 		delete(acknowledged, id)
 	}

@@ -39,7 +39,7 @@ func TestALogCutAnywhereInItsLastEventsOpensAgain(t *testing.T) {
 	whole := written(t, t.TempDir(), 4)
 	lines := bytes.SplitAfter(whole, []byte("\n"))
 	for size := len(lines[0]) + len(lines[1]); size <= len(whole); size++ {
-		dir := t.TempDir()
+		dir := quickDir(t)
 		put(t, dir, segmentName(0), whole[:size])
 		l := mustOpen(t, Options{Dir: dir})
 		mustAppend(t, l, Event{Code: ConnOpen})
