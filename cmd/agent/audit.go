@@ -18,15 +18,34 @@ import (
 )
 
 type auditCmd struct {
-	Tail auditTailCmd `cmd:"" help:"Show the last events."`
+	Tail    auditTailCmd    `cmd:"" help:"Show the last events."`
+	Query   auditQueryCmd   `cmd:"" help:"Find events by who, where, when and what."`
+	Session auditSessionCmd `cmd:"" help:"Tell what happened in one session, in order."`
+}
+
+// logFlags say which log is read.
+type logFlags struct {
+	Config string `short:"c" placeholder:"FILE" xor:"dir" help:"Configuration that names the log (${config})."`
+	Dir    string `placeholder:"DIR" xor:"dir" help:"Folder of the log, instead of the one in the configuration."`
+}
+
+// dir is the folder of the log.
+func (f *logFlags) dir() (string, error) {
+	if f.Dir != "" {
+		return f.Dir, nil
+	}
+	cfg, err := config.Load(cmp.Or(f.Config, defaultConfig))
+	if err != nil {
+		return "", undecided(loading("the configuration", err), append(configHints(err), "--dir names the folder of the log without a configuration")...)
+	}
+	return cfg.Audit.Dir, nil
 }
 
 type auditTailCmd struct {
-	Config string `short:"c" placeholder:"FILE" xor:"dir" help:"Configuration that names the log (${config})."`
-	Dir    string `placeholder:"DIR" xor:"dir" help:"Folder of the log, instead of the one in the configuration."`
-	Lines  int    `short:"n" default:"20" help:"How many events (${default})."`
-	Follow bool   `short:"f" help:"Go on with new events until Ctrl-C."`
-	JSON   bool   `help:"Print the events as they stand in the log, one JSON object a line."`
+	logFlags
+	Lines  int  `short:"n" default:"20" help:"How many events (${default})."`
+	Follow bool `short:"f" help:"Go on with new events until Ctrl-C."`
+	JSON   bool `help:"Print the events as they stand in the log, one JSON object a line."`
 }
 
 // Help has the examples of the command.
@@ -42,23 +61,20 @@ Examples:
 
 // Run prints the events.
 func (c *auditTailCmd) Run(e *env) error {
-	dir := c.Dir
-	if dir == "" {
-		cfg, err := config.Load(cmp.Or(c.Config, defaultConfig))
-		if err != nil {
-			return undecided(loading("the configuration", err), append(configHints(err), "--dir names the folder of the log without a configuration")...)
-		}
-		dir = cfg.Audit.Dir
+	dir, err := c.dir()
+	if err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := c.tail(ctx, e.stdout, dir); err != nil {
-		return tailFault(fmt.Errorf("read the audit log: %w", err))
+		return logFault(fmt.Errorf("read the audit log: %w", err))
 	}
 	return nil
 }
 
-func tailFault(err error) error {
+// logFault says what can be done about an error of reading the log.
+func logFault(err error) error {
 	switch {
 	case errors.Is(err, audit.ErrDamaged):
 		return wrong(err, "keep the folder as it is: somebody must look at what happened to it")
@@ -140,14 +156,4 @@ func eventWords(r audit.Record) string {
 	}
 	return fmt.Sprintf("%s  %-20s %-36s %s: %s", r.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
 		r.Code, cmp.Or(r.Session, "-"), outcome, printable(e.Message))
-}
-
-// printable keeps what a client wrote from moving the reader's cursor.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || 0x7f <= r && r <= 0x9f {
-			return '\ufffd'
-		}
-		return r
-	}, s)
 }

@@ -23,6 +23,7 @@ type Facts struct {
 	Reason   string
 	Message  string
 	Detail   string
+	Command  string // proc.*
 	Resource string // what an admin.action or log.access was about
 	Failed   bool
 	Alert    bool
@@ -37,7 +38,7 @@ type eventFields struct {
 	actor, user           accountFields
 	src                   spotFields
 	dst, device           spotFields
-	process               text // process.user.name
+	processUser, command  text // process.user.name, process.cmd_line
 	rule                  text
 	resource              text
 	own                   ownFields
@@ -108,7 +109,7 @@ func (f *eventFields) member(w *walker, key []byte) {
 	case "device":
 		w.spot(&f.device)
 	case "process":
-		w.object(func(key []byte) { f.processUser(w, key) })
+		w.object(func(key []byte) { f.process(w, key) })
 	case "firewall_rule":
 		w.named(&f.rule)
 	case "resources":
@@ -135,12 +136,15 @@ func (f *eventFields) metadata(w *walker, key []byte) {
 	}
 }
 
-func (f *eventFields) processUser(w *walker, key []byte) {
-	if string(key) != "user" {
+func (f *eventFields) process(w *walker, key []byte) {
+	switch string(key) {
+	case "user":
+		w.named(&f.processUser)
+	case "cmd_line":
+		w.text(&f.command)
+	default:
 		w.skip()
-		return
 	}
-	w.named(&f.process)
 }
 
 func (f *eventFields) unmapped(w *walker, key []byte) {
@@ -252,7 +256,7 @@ func (f *eventFields) login() text {
 	if len(f.own.login) > 0 {
 		return f.own.login
 	}
-	return f.process
+	return f.processUser
 }
 
 func (f *eventFields) endpoint() text {
@@ -281,6 +285,7 @@ func (f *eventFields) facts() Facts {
 		Identity: f.identity().String(), User: who.name.String(), Admin: who.kind == adminAccount,
 		Endpoint: f.endpoint().String(), Client: f.client(), Target: f.place(), Login: f.login().String(),
 		Rule: f.rule.String(), Reason: f.reason.String(), Message: f.message.String(), Detail: f.detail.String(),
+		Command:  f.command.String(),
 		Resource: f.resource.String(), Failed: f.failed(), Alert: f.alert,
 	}
 }
