@@ -21,13 +21,13 @@ const (
 	// it may cost. idleRoom is the same for any other time: sessions that open
 	// while garbage lies between them would keep the pages of both for ever.
 	bulkRoom = 192 * mib
-	idleRoom = 8 * mib
+	idleRoom = 4 * mib
 	bulkRate = 128 * mib // allocated between two tunings: x/crypto allocates each byte it receives
 
 	tuneInterval = time.Second
 	quietWindow  = 10              // tunings
 	quietBytes   = 8 * mib         // allocated in a window that is still quiet: scrapes and keepalives take some
-	worthFreeing = 16 * mib        // garbage that is worth a collection of a quiet process
+	worthFreeing = 4 * mib        // garbage that is worth a collection of a quiet process
 	minHeap      = uint64(4) << 20 // the runtime's smallest heap at GOGC=100, which GOGC scales
 )
 

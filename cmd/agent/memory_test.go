@@ -17,7 +17,7 @@ func TestTheHeapTargetIsTwiceLiveOrLiveAndRoom(t *testing.T) {
 		{48 * mib, bulkRoom, 400},
 		{192 * mib, bulkRoom, 100},
 		{1024 * mib, bulkRoom, 100},
-		{4 * mib, idleRoom, 200},
+		{4 * mib, idleRoom, 100},
 		{48 * mib, idleRoom, 100},
 	} {
 		if got := gcPercent(c.base, c.room); got != c.want {

@@ -99,7 +99,7 @@ func (s *Server) newSession(tcp *admission.Conn, accepted time.Time) *session {
 	id := newID()
 	return &session{
 		server: s, id: id, tcp: tcp, origin: tcp.Origin(), accepted: accepted,
-		log: s.opt.Log.With(zap.String("conn", id)),
+		log: s.opt.Log.WithLazy(zap.String("conn", id)), // lazy: most sessions log nothing
 	}
 }
 
@@ -138,6 +138,7 @@ func (c *session) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan 
 	c.opens = rate.NewLimiter(opensPerSecond, opensBurst)
 	wire.Authenticated()
 	c.forgetHello()
+	a.ctx = nil // x/crypto keeps the callbacks, and with them a
 	if err := c.tcp.SetDeadline(time.Time{}); err != nil {
 		conn.Close() // serve sees the closed connection and writes the end down
 	}
