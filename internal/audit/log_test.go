@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -498,29 +497,5 @@ func killed(t *testing.T, dir string, after int, acknowledged map[string]bool) {
 	var exit *exec.ExitError
 	if err := child.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
 		t.Fatalf("the child was not killed: %v", err)
-	}
-}
-
-func BenchmarkAppend(b *testing.B) {
-	for _, writers := range []int{1, 64} {
-		b.Run(strconv.Itoa(writers), func(b *testing.B) {
-			l := mustOpen(b, Options{Dir: b.TempDir(), Host: inAWS})
-			e := full(ForwardOpen)
-			b.SetParallelism(max(writers/runtime.GOMAXPROCS(0), 1))
-			b.ReportAllocs()
-			if writers == 1 {
-				for b.Loop() {
-					mustAppend(b, l, e)
-				}
-				return
-			}
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if err := l.Append(context.Background(), e); err != nil {
-						b.Error(err)
-					}
-				}
-			})
-		})
 	}
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -148,7 +149,24 @@ func mustProve(t testing.TB, dir string) Checkpoint {
 			t.Fatalf("event %d: %v", r.Index, err)
 		}
 	}
+	mustVerify(t, dir)
 	return newest
+}
+
+// mustVerify asks Verify, which must find nothing.
+func mustVerify(t testing.TB, dir string) {
+	t.Helper()
+	keys, err := ParseKeys(snapshot(t, dir)[keysFile])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Verify(context.Background(), VerifyOptions{Dir: dir, Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Findings {
+		t.Errorf("%s: %s line %d, event %d: %s", f.Kind, f.File, f.Line, f.Index, f.What)
+	}
 }
 
 // reopened opens the log in dir again, closes it and proves it.
