@@ -142,11 +142,11 @@ type verifier struct {
 	bytesRead  int64
 	bytesAll   int64
 
-	signing       // what checkpoints.log said so far
-	judging       // the tree, and how it compares with hashes.bin and checkpoints
-	next    int64 // index of the event that comes next
-	end     spot  // behind the last line
-	history history
+	signedSoFar       // what checkpoints.log said so far
+	judging           // the tree, and how it compares with hashes.bin and checkpoints
+	next        int64 // index of the event that comes next
+	end         spot  // behind the last line
+	history     history
 }
 
 func (v *verifier) run() error {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// signing is what checkpoints.log said so far.
-type signing struct {
+// signedSoFar is what checkpoints.log said so far.
+type signedSoFar struct {
 	upcoming *mark  // the next checkpoint that the tree must give; nil = there is none
 	newest   mark   // the last good one
 	last     []byte // its text
@@ -138,6 +138,7 @@ func (v *verifier) compareEnds(end, hashed int64) {
 		v.wrongAt(KindMissing, spot{index: 0}, "the segments before event %d are gone, and no %s says that they were removed", v.report.First, LogDelete)
 	}
 	switch {
+	case v.hashes == nil && covered == 0:
 	case v.hashes == nil:
 		v.wrong(KindHashes, hashesFile, "it is missing")
 	case v.short && v.shortAt < covered:
