@@ -154,6 +154,6 @@ func eventWords(r audit.Record) string {
 	if e.StatusCode != "" {
 		outcome += " (" + e.StatusCode + ")"
 	}
-	return fmt.Sprintf("%s  %-20s %-36s %s: %s", r.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
-		r.Code, cmp.Or(r.Session, "-"), outcome, printable(e.Message))
+	return printable(fmt.Sprintf("%s  %-20s %-36s %s: %s", r.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
+		r.Code, cmp.Or(r.Session, "-"), outcome, e.Message))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,14 +178,14 @@ func rowsFor(w io.Writer) *auditRows {
 }
 
 func (r *auditRows) header() string {
-	return string(r.row(nil, "TIME", "CODE", "SESSION", "IDENTITY", "ENDPOINT", "TARGET", "WHAT"))
+	return string(r.row(nil, "TIME"+strings.Repeat(" ", len("2006-01-02T15:04:05.000Z")-len("TIME")), "CODE", "SESSION", "IDENTITY", "ENDPOINT", "TARGET", "WHAT"))
 }
 
 // append is called on several goroutines.
 func (r *auditRows) append(dst []byte, e *audit.Entry) []byte {
 	f := e.Facts()
 	return r.row(dst, f.Time.UTC().Format("2006-01-02T15:04:05.000Z"), printable(string(f.Code)), printable(shortSession(f.Session)),
-		printable(identityWords(f)), printable(f.Endpoint), printable(targetWords(f)), printable(whatWords(f)))
+		printable(identityWords(f)), printable(cmp.Or(f.Endpoint, "-")), printable(targetWords(f)), printable(whatWords(f)))
 }
 
 func (r *auditRows) row(dst []byte, at, code, session, identity, endpoint, target, what string) []byte {
@@ -197,7 +198,10 @@ func (r *auditRows) row(dst []byte, at, code, session, identity, endpoint, targe
 		used += width + 2
 		dst = append(append(dst, padded(s, width)...), "  "...)
 	}
-	column(at, len("2006-01-02T15:04:05.000Z"))
+	if narrow && len(at) > len(time.DateTime) {
+		at = at[:len(time.DateTime)] // without the milliseconds
+	}
+	column(at, len(at))
 	column(code, len("ssh.handshake.failed"))
 	if !narrow {
 		column(session, shortID)

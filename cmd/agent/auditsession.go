@@ -63,7 +63,7 @@ func (c *auditSessionCmd) show(ctx context.Context, w io.Writer, dir string) err
 		})
 		return errors.Join(err, out.Flush())
 	}
-	story := &audit.Story{All: c.All, Size: byteCount, Lasted: clock}
+	story := &audit.Story{All: c.All, Size: sizeWords, Lasted: lastedWords}
 	if _, err := sessionEvents(ctx, dir, id, story.Add); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func printStory(w io.Writer, s *audit.Story) {
 	fmt.Fprintln(w, "\nRecordings, for postern recordings play")
 	fmt.Fprintln(w)
 	for _, r := range s.Recordings {
-		fmt.Fprintf(w, "  %s  %-10s  %6s  %s\n", printable(r.ID), r.State, byteCount(r.Size), cut(printable(r.What), 80))
+		fmt.Fprintf(w, "  %s  %-10s  %9s  %s\n", printable(r.ID), r.State, sizeWords(r.Size), cut(printable(r.What), 80))
 	}
 }
 
@@ -175,4 +175,20 @@ func sinceBegin(d time.Duration) string {
 		sign, d = "-", -d
 	}
 	return fmt.Sprintf("%s%d:%02d:%02d.%03d", sign, d/time.Hour, d%time.Hour/time.Minute, d%time.Minute/time.Second, d%time.Second/time.Millisecond)
+}
+
+// sizeWords are a number of bytes in a sentence: 512 bytes, 3.4KB.
+func sizeWords(n int64) string {
+	if n < 1024 {
+		return byteCount(n) + " bytes"
+	}
+	return byteCount(n) + "B"
+}
+
+// lastedWords are a time in a sentence.
+func lastedWords(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	}
+	return clock(d)
 }
