@@ -299,7 +299,7 @@ func TestASearchFindsWhatReadingEveryEventFinds(t *testing.T) {
 		all = append(all, e)
 	}
 	found := 0
-	for i := range 1000 {
+	for i := range 250 {
 		q := randomQuery(r, n)
 		var want []string
 		for _, e := range all {
@@ -322,7 +322,7 @@ func TestASearchFindsWhatReadingEveryEventFinds(t *testing.T) {
 			t.Fatalf("query %d, newest %d, %+v: found %q, want %q", i, s.Limit, q, sequences(got), sequences(strings.Join(want, "")))
 		}
 	}
-	if found < 400 {
+	if found < 1000 {
 		t.Errorf("the queries found %d events in all: they test nothing", found)
 	}
 }
@@ -403,13 +403,12 @@ func spoil(t *testing.T, dir string, first int64, old, with string) {
 
 func TestWhatIsFoundStandsWhereItShould(t *testing.T) {
 	for name, c := range map[string]struct{ old, with string }{
-		"a line is missing":   {"", ""},
-		"another sequence":    {`"sequence":7,`, `"sequence":8,`},
-		"no sequence":         {`"sequence":7,`, ``},
-		"not whole":           {`"message":"number 7 of all"`, `"message":"number 7 of all`},
-		"two values":          {`"message":"number 7 of all"`, `"message":"number 7 of all"}, {"a":1`},
-		"no object at all":    {`{"class_uid":6002,`, `["number 7 of all"`},
-		"an escaped surprise": {`"time":`, `"time":\`},
+		"a line is missing": {"", ""},
+		"another sequence":  {`"sequence":7,`, `"sequence":8,`},
+		"no sequence":       {`"sequence":7,`, ``},
+		"not whole":         {`"message":"number 7 of all"`, `"message":"number 7 of all`},
+		"two values":        {`"message":"number 7 of all"`, `"message":"number 7 of all"}, {"a":1`},
+		"no object at all":  {`{"class_uid":6002,`, `["number 7 of all"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := segmentsOf(t, hourly(20), 7, 8)
@@ -422,9 +421,6 @@ func TestWhatIsFoundStandsWhereItShould(t *testing.T) {
 			}
 			s := Search{Query: Query{Text: "of all"}, Render: asLines}
 			_, err := s.Run(t.Context(), dir, func([]byte) error { return nil })
-			if name == "an escaped surprise" && err == nil {
-				return // a value nobody asked for is not read
-			}
 			if !errors.Is(err, ErrDamaged) {
 				t.Errorf("got %v", err)
 			}

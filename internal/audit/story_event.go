@@ -12,17 +12,18 @@ import (
 
 // storyEvent is an event as the story of its session needs it.
 type storyEvent struct {
-	Millis    int64 `json:"time"`
-	Message   string
-	Status    string
-	Reason    string `json:"status_code"`
-	Detail    string `json:"status_detail"`
-	Alert     bool   `json:"is_alert"`
-	Count     int
-	Protocol  string   `json:"app_protocol_name"`
-	ExitCode  int      `json:"exit_code"`
-	Responses []string `json:"command_responses"`
-	Metadata  struct {
+	Millis      int64 `json:"time"`
+	Message     string
+	Disposition string
+	Status      string
+	Reason      string `json:"status_code"`
+	Detail      string `json:"status_detail"`
+	Alert       bool   `json:"is_alert"`
+	Count       int
+	Protocol    string   `json:"app_protocol_name"`
+	ExitCode    int      `json:"exit_code"`
+	Responses   []string `json:"command_responses"`
+	Metadata    struct {
 		Code    Code   `json:"event_code"`
 		Session string `json:"correlation_uid"`
 	}

@@ -15,7 +15,6 @@ type transferred struct {
 	bytes  int64
 	events []*storyEvent // the first few
 	folder string        // that all are in; "" = none in common
-	failed bool
 }
 
 // shownFiles is how many operations of a kind are told one by one.
@@ -29,7 +28,7 @@ func (s *Story) transfer(e *storyEvent) {
 			return
 		}
 	}
-	t := &transferred{first: e, folder: path.Dir(e.File.Path), failed: e.failed()}
+	t := &transferred{first: e, folder: path.Dir(e.File.Path)}
 	t.add(e)
 	s.transfers = append(s.transfers, t)
 }
@@ -79,47 +78,77 @@ func (s *Story) flush() {
 	s.transfers = nil
 }
 
-// did are the operations in words.
-var did = map[string]string{
-	"get": "read", "put": "wrote", "update": "changed", "list": "listed", "remove": "removed", "rename": "renamed", "mkdir": "made the folder",
-	"rmdir": "removed the folder", "setstat": "changed the attributes of", "symlink": "made the symbolic link", "link": "made the link",
+// fileVerb is an operation in words.
+type fileVerb struct{ do, did, many string }
+
+// fileVerbs are those that reports name.
+var fileVerbs = map[string]fileVerb{
+	"get":     {"read", "read", "files"},
+	"put":     {"write", "wrote", "files"},
+	"update":  {"change", "changed", "files"},
+	"list":    {"list", "listed", "folders"},
+	"remove":  {"remove", "removed", "files"},
+	"rename":  {"rename", "renamed", "files"},
+	"mkdir":   {"make the folder", "made", "folders"},
+	"rmdir":   {"remove the folder", "removed", "folders"},
+	"setstat": {"change the attributes of", "changed the attributes of", "files"},
+	"symlink": {"make the symbolic link", "made", "symbolic links"},
+	"link":    {"make the link", "made", "links"},
 }
 
-func doing(e *storyEvent) string {
+func verbOf(e *storyEvent) fileVerb {
 	operation := e.Unmapped.Postern.Operation
-	if e.failed() {
-		return "could not " + orElse(operation, "do something to") + e.because() + ";"
+	if v, ok := fileVerbs[operation]; ok {
+		return v
 	}
-	return orElse(did[operation], orElse(operation, "did something to"))
+	unknown := orElse(operation, "an operation")
+	return fileVerb{"do: " + unknown, "did: " + unknown, "files"}
+}
+
+// doing says what was done, or was not, to one file or to many.
+func doing(e *storyEvent, count int64) string {
+	v := verbOf(e)
+	what := ""
+	if count > 1 {
+		what = fmt.Sprintf(" %d %s", count, v.many)
+	}
+	switch {
+	case !e.failed() && count > 1:
+		return v.did + what
+	case !e.failed():
+		return strings.Replace(v.do, strings.Fields(v.do)[0], strings.Fields(v.did)[0], 1)
+	case count > 1:
+		what = fmt.Sprintf(", %d times", count)
+	}
+	if e.Disposition == unauthorized.name {
+		return "was not allowed to " + v.do + what
+	}
+	return "could not " + v.do + what
 }
 
 // tellFiles is one line for many operations.
 func (s *Story) tellFiles(t *transferred) string {
-	text := fmt.Sprintf("%s %d times", doing(t.first), t.count)
-	if !t.failed {
-		text = fmt.Sprintf("%s %d files", doing(t.first), t.count)
-		switch t.first.Unmapped.Postern.Operation {
-		case "list", "mkdir", "rmdir":
-			text = fmt.Sprintf("%s %d times", strings.TrimSuffix(doing(t.first), " the folder")+" folders", t.count)
-		}
-	}
+	text := doing(t.first, t.count)
 	if t.bytes > 0 {
 		text += ", " + s.Size(t.bytes)
 	}
 	if took := t.last.Sub(t.first.at()); took > 0 {
 		text += ", over " + s.Lasted(took)
 	}
-	text += " (" + t.first.Protocol + ", channel " + t.first.channel() + ")"
+	text += within(t.first)
 	if t.folder != "" && t.folder != "." {
 		text += ", all in " + t.folder
 	}
-	return text + "; the first: " + t.first.File.Path
+	return text + t.first.because() + "; the first: " + t.first.File.Path
 }
+
+// within says by which protocol and in which channel.
+func within(e *storyEvent) string { return " (" + e.Protocol + ", channel " + e.channel() + ")" }
 
 // tellFile is one operation.
 func (s *Story) tellFile(e *storyEvent) string {
 	own := e.Unmapped.Postern
-	text := doing(e)
+	text := doing(e, 1)
 	if n := e.Traffic.In + e.Traffic.Out; n > 0 {
 		text += " " + s.Size(n)
 		if own.Millis > 0 {
@@ -135,7 +164,7 @@ func (s *Story) tellFile(e *storyEvent) string {
 			text += " of what moved"
 		}
 	}
-	text += " (" + e.Protocol + ", channel " + e.channel() + "): " + e.File.Path
+	text += within(e) + e.because() + ": " + e.File.Path
 	if own.To != "" {
 		text += " -> " + own.To
 	}

@@ -3,6 +3,14 @@ package audit
 // reasonWords say what docs/audit-format.md says of each reason, for somebody
 // who reads one session.
 var reasonWords = map[string]string{
+	"SSH_FX_BAD_MESSAGE":        "the request made no sense",
+	"SSH_FX_CONNECTION_LOST":    "the connection was lost",
+	"SSH_FX_EOF":                "it was at its end",
+	"SSH_FX_FAILURE":            "the target did not do it",
+	"SSH_FX_NO_CONNECTION":      "there was no connection",
+	"SSH_FX_NO_SUCH_FILE":       "there is no such file",
+	"SSH_FX_OP_UNSUPPORTED":     "the target does not know how",
+	"SSH_FX_PERMISSION_DENIED":  "permission denied",
 	"already_forwarded":         "the port is open already",
 	"audit_unavailable":         "the gate could not write its audit log",
 	"bad_signature":             "the signature was wrong",
@@ -97,6 +105,5 @@ var reasonWords = map[string]string{
 	"via":                       "not out of a session at this target",
 }
 
-// ReasonWords say what a reason means in a session; "" = it says so itself, as
-// SFTP's status codes do.
+// ReasonWords say what a reason means in a session; "" = it is not known.
 func ReasonWords(reason string) string { return reasonWords[reason] }
