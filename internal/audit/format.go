@@ -76,6 +76,9 @@ func OpenCheckpoint(signed []byte, keys note.Verifiers) (Checkpoint, *note.Note,
 	if err != nil {
 		return Checkpoint{}, nil, err
 	}
+	if err := checkSignatureText(signed[len(n.Text):]); err != nil {
+		return Checkpoint{}, nil, err
+	}
 	c, err := ParseCheckpoint(n.Text)
 	if err != nil {
 		return Checkpoint{}, nil, err
@@ -86,6 +89,19 @@ func OpenCheckpoint(signed []byte, keys note.Verifiers) (Checkpoint, *note.Note,
 		}
 	}
 	return Checkpoint{}, nil, fmt.Errorf("no key of the log %s signed its checkpoint", c.Origin)
+}
+
+// checkSignatureText refuses signatures that are not written as they must be:
+// the last digit of base64 has bits that a lenient reader, as note is, drops,
+// and no byte of a checkpoint is to be changed without notice.
+func checkSignatureText(lines []byte) error {
+	for line := range strings.Lines(string(lines)) {
+		_, text, _ := cutLast(strings.TrimSuffix(line, "\n"), ' ')
+		if _, err := base64.StdEncoding.Strict().DecodeString(text); err != nil {
+			return fmt.Errorf("a signature is not written as it must be: %w", err)
+		}
+	}
+	return nil
 }
 
 // CutCheckpoint takes the first signed checkpoint off data, which is that of
@@ -138,8 +154,8 @@ func splitOrigin(origin string) (host, instance string, epoch int64, err error) 
 	if err := checkOrigin(origin); err != nil {
 		return "", "", 0, err
 	}
-	head, last, _ := cutLast(origin)
-	head, instance, _ = cutLast(head)
+	head, last, _ := cutLast(origin, '/')
+	head, instance, _ = cutLast(head, '/')
 	host, ok := strings.CutSuffix(head, "/postern")
 	epoch, err = strconv.ParseInt(last, 10, 64)
 	if !ok || host == "" || instance == "" || err != nil || epoch < 1 {
@@ -148,8 +164,8 @@ func splitOrigin(origin string) (host, instance string, epoch int64, err error) 
 	return host, instance, epoch, nil
 }
 
-func cutLast(s string) (before, after string, found bool) {
-	if i := strings.LastIndexByte(s, '/'); i >= 0 {
+func cutLast(s string, separator byte) (before, after string, found bool) {
+	if i := strings.LastIndexByte(s, separator); i >= 0 {
 		return s[:i], s[i+1:], true
 	}
 	return "", s, false
