@@ -2,8 +2,10 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -21,7 +23,6 @@ type lineFields struct {
 
 var (
 	errNotJSON = errors.New("it is not JSON")
-	errTooDeep = errors.New("it is nested too deep")
 	errNotUTF8 = errors.New("it is not UTF-8")
 )
 
@@ -38,11 +39,8 @@ func scanLine(line []byte, f *lineFields) error {
 	}
 	s := lineScanner{b: line, f: f}
 	s.space()
-	if s.peek() != '{' {
+	if s.peek() != '{' || !s.value(inRoot, 0) {
 		return errNotJSON
-	}
-	if err := s.value(inRoot, 0); err != nil {
-		return err
 	}
 	s.space()
 	if s.i != len(line) {
@@ -78,7 +76,7 @@ func (s *lineScanner) peek() byte {
 }
 
 func (s *lineScanner) space() {
-	for s.i < len(s.b) {
+	for s.i < len(s.b) && s.b[s.i] <= ' ' {
 		switch s.b[s.i] {
 		case ' ', '\t', '\n', '\r':
 			s.i++
@@ -88,48 +86,42 @@ func (s *lineScanner) space() {
 	}
 }
 
-// value passes over one value; w is where its members would be.
-func (s *lineScanner) value(w where, depth int) error {
-	if depth > maxDepth {
-		return errTooDeep
-	}
-	switch c := s.peek(); c {
-	case '{':
-		return s.object(w, depth)
-	case '[':
-		return s.array(w, depth)
+// value passes over one value; w is where its members would be. Like the others
+// it returns false if there is none.
+func (s *lineScanner) value(w where, depth int) bool {
+	switch s.peek() {
 	case '"':
 		return s.str()
+	case '{':
+		return depth < maxDepth && s.object(w, depth)
+	case '[':
+		return depth < maxDepth && s.array(w, depth)
 	case 't':
 		return s.word("true")
 	case 'f':
 		return s.word("false")
 	case 'n':
 		return s.word("null")
-	default:
-		return s.number()
 	}
+	return s.number()
 }
 
-func (s *lineScanner) word(w string) error {
-	if !bytes.HasPrefix(s.b[s.i:], []byte(w)) {
-		return errNotJSON
+func (s *lineScanner) word(w string) bool {
+	if len(s.b)-s.i < len(w) || string(s.b[s.i:s.i+len(w)]) != w {
+		return false
 	}
 	s.i += len(w)
-	return nil
+	return true
 }
 
-func (s *lineScanner) object(w where, depth int) error {
+func (s *lineScanner) object(w where, depth int) bool {
 	s.i++
 	s.space()
 	if s.peek() == '}' {
 		s.i++
-		return nil
+		return true
 	}
-	for {
-		if err := s.member(w, depth); err != nil {
-			return err
-		}
+	for s.member(w, depth) {
 		s.space()
 		switch s.peek() {
 		case ',':
@@ -137,44 +129,47 @@ func (s *lineScanner) object(w where, depth int) error {
 			s.space()
 		case '}':
 			s.i++
-			return nil
+			return true
 		default:
-			return errNotJSON
+			return false
 		}
 	}
+	return false
 }
 
-func (s *lineScanner) member(w where, depth int) error {
+func (s *lineScanner) member(w where, depth int) bool {
 	start := s.i
-	if err := s.str(); err != nil {
-		return err
+	if !s.str() {
+		return false
 	}
 	name := s.b[start+1 : s.i-1]
-	s.space()
 	if s.peek() != ':' {
-		return errNotJSON
+		s.space()
+	}
+	if s.peek() != ':' {
+		return false
 	}
 	s.i++
 	s.space()
+	if w == elsewhere {
+		return s.value(elsewhere, depth+1)
+	}
 	start = s.i
-	if err := s.value(inside(w, name), depth+1); err != nil {
-		return err
+	if !s.value(inside(w, name), depth+1) {
+		return false
 	}
 	s.take(w, name, s.b[start:s.i])
-	return nil
+	return true
 }
 
-func (s *lineScanner) array(w where, depth int) error {
+func (s *lineScanner) array(w where, depth int) bool {
 	s.i++
 	s.space()
 	if s.peek() == ']' {
 		s.i++
-		return nil
+		return true
 	}
-	for {
-		if err := s.value(w, depth+1); err != nil {
-			return err
-		}
+	for s.value(w, depth+1) {
 		s.space()
 		switch s.peek() {
 		case ',':
@@ -182,40 +177,57 @@ func (s *lineScanner) array(w where, depth int) error {
 			s.space()
 		case ']':
 			s.i++
-			return nil
+			return true
 		default:
-			return errNotJSON
+			return false
 		}
 	}
+	return false
 }
 
 // str passes over a string, quotes included.
-func (s *lineScanner) str() error {
-	if s.peek() != '"' {
-		return errNotJSON
+func (s *lineScanner) str() bool {
+	b, i := s.b, s.i
+	if i >= len(b) || b[i] != '"' {
+		return false
 	}
-	b := s.b
-	for i := s.i + 1; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '"':
+	for i = plainRun(b, i+1); i < len(b); i = plainRun(b, i) {
+		if b[i] == '"' {
 			s.i = i + 1
-			return nil
-		case c == '\\':
-			n := escape(b[i:])
-			if n == 0 {
-				return errNotJSON
-			}
-			i += n - 1
-		case c < ' ':
-			return errNotJSON
+			return true
+		}
+		n := escape(b[i:])
+		if n == 0 {
+			return false
+		}
+		i += n
+	}
+	return false
+}
+
+// plainRun is where the bytes from i on end that stand for themselves in a
+// string: at a quote, a backslash, a control character or the end. It looks at
+// eight at a time, since most of a line is strings.
+func plainRun(b []byte, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; i+8 <= len(b); i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		quote, slash := x^('"'*ones), x^('\\'*ones)
+		// A byte of v that is zero gets its high bit in (v-ones)&^v, and one
+		// below ' ' in (x-' '*ones)&^x; the lowest such bit is never wrong.
+		if found := ((quote-ones)&^quote | (slash-ones)&^slash | (x-' '*ones)&^x) & highs; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
 		}
 	}
-	return errNotJSON
+	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 // escape is the length of the escape that b begins with; 0 = it is none.
 func escape(b []byte) int {
-	if len(b) < 2 {
+	if len(b) < 2 || b[0] != '\\' {
 		return 0
 	}
 	switch b[1] {
@@ -239,40 +251,39 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-func (s *lineScanner) number() error {
+func (s *lineScanner) number() bool {
 	if s.peek() == '-' {
 		s.i++
 	}
-	switch first := s.peek(); {
-	case first == '0':
+	if s.peek() == '0' {
 		s.i++
-	case !s.digits():
-		return errNotJSON
+	} else if !s.digits() {
+		return false
 	}
 	if s.peek() == '.' {
 		s.i++
 		if !s.digits() {
-			return errNotJSON
+			return false
 		}
 	}
-	if c := s.peek(); c == 'e' || c == 'E' {
+	if c := s.peek(); c != 'e' && c != 'E' {
+		return true
+	}
+	s.i++
+	if c := s.peek(); c == '+' || c == '-' {
 		s.i++
-		if c := s.peek(); c == '+' || c == '-' {
-			s.i++
-		}
-		if !s.digits() {
-			return errNotJSON
-		}
 	}
-	return nil
+	return s.digits()
 }
 
 func (s *lineScanner) digits() bool {
-	start := s.i
-	for c := s.peek(); '0' <= c && c <= '9'; c = s.peek() {
-		s.i++
+	i := s.i
+	for i < len(s.b) && s.b[i]-'0' <= 9 {
+		i++
 	}
-	return s.i > start
+	found := i > s.i
+	s.i = i
+	return found
 }
 
 // inside is where the members of the member name of w are.
