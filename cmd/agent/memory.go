@@ -27,7 +27,7 @@ const (
 	tuneInterval = time.Second
 	quietWindow  = 10              // tunings
 	quietBytes   = 8 * mib         // allocated in a window that is still quiet: scrapes and keepalives take some
-	worthFreeing = 4 * mib        // garbage that is worth a collection of a quiet process
+	worthFreeing = 4 * mib         // garbage that is worth a collection of a quiet process
 	minHeap      = uint64(4) << 20 // the runtime's smallest heap at GOGC=100, which GOGC scales
 )
 
