@@ -77,7 +77,7 @@ func TestEveryCommandShowsExamples(t *testing.T) {
 func TestAListCanBePrintedAsJSON(t *testing.T) {
 	for _, n := range leaves(t) {
 		switch n.Name {
-		case "list", "tail", "check", "why", "version":
+		case "list", "tail", "query", "session", "check", "why", "version":
 			found := false
 			for _, f := range n.Flags {
 				found = found || f.Name == "json"
