@@ -18,9 +18,12 @@ import (
 )
 
 type auditCmd struct {
-	Tail    auditTailCmd    `cmd:"" help:"Show the last events."`
-	Query   auditQueryCmd   `cmd:"" help:"Find events by who, where, when and what."`
-	Session auditSessionCmd `cmd:"" help:"Tell what happened in one session, in order."`
+	Verify      auditVerifyCmd      `cmd:"" help:"Prove that the log is what was written and signed."`
+	Prove       auditProveCmd       `cmd:"" help:"Write a proof of one event, for somebody who has not got the log."`
+	VerifyProof auditVerifyProofCmd `cmd:"" name:"verify-proof" help:"Check a proof of one event."`
+	Tail        auditTailCmd        `cmd:"" help:"Show the last events."`
+	Query       auditQueryCmd       `cmd:"" help:"Find events by who, where, when and what."`
+	Session     auditSessionCmd     `cmd:"" help:"Tell what happened in one session, in order."`
 }
 
 // logFlags say which log is read.
