@@ -190,9 +190,9 @@ func TestAClockThatIsSetIsAnEvent(t *testing.T) {
 func TestAClockThatWentBackBetweenTwoStartsIsAnEvent(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, Options{Dir: dir})
-	e := numbered(0)
-	e.Time = time.Now().Add(time.Hour)
-	mustAppend(t, l, e)
+	tomorrow := record{code: ConnOpen, body: bytes.Clone(encode(numbered(0), &Host{}, time.Now().Add(time.Hour)).body)}
+	tomorrow.at = bytes.Index(tomorrow.body, []byte(`"sequence":`)) + len(`"sequence":`)
+	l.queue, l.queued = append(l.queue, &entry{records: []record{tomorrow}}), 1
 	mustClose(t, l)
 	mustClose(t, mustOpen(t, Options{Dir: dir}))
 	if got := messages(t, dir, ClockStep); len(got) != 1 || !strings.Contains(got[0], "back by") {

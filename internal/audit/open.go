@@ -155,7 +155,7 @@ func (l *Log) begin(found *survey) error {
 // end is where the good part of a segment ends.
 type end struct {
 	next  int64     // index of the event that comes next
-	time  time.Time // of the event before that
+	time  time.Time // the latest at which one before that was logged
 	size  int64     // bytes of whole events
 	torn  []byte
 	began time.Time
@@ -186,7 +186,9 @@ func findEnd(s stored, data []byte, stop int64) (end, error) {
 		if e.next == s.first {
 			e.began = r.Time
 		}
-		e.time = r.Time
+		if r.Logged.After(e.time) {
+			e.time = r.Logged
+		}
 		e.hash.Write(rest[:len(line)+1])
 		e.size += int64(len(line)) + 1
 		e.next++

@@ -20,7 +20,8 @@ type Record struct {
 	Line    []byte // the JSON without its newline; valid until the next record is read
 	Code    Code
 	Time    time.Time
-	Session string // "" = of no session
+	Logged  time.Time // when it was handed to the log
+	Session string    // "" = of no session
 }
 
 // maxLine bounds what a reader takes for one event, in bytes.
@@ -32,6 +33,7 @@ func parse(line []byte, want int64) (Record, error) {
 		Time     int64
 		Metadata struct {
 			Sequence       *int64
+			LoggedTime     int64  `json:"logged_time"`
 			EventCode      Code   `json:"event_code"`
 			CorrelationUID string `json:"correlation_uid"`
 		}
@@ -46,7 +48,7 @@ func parse(line []byte, want int64) (Record, error) {
 	if *m.Sequence != want {
 		return Record{}, fmt.Errorf("event %d stands where event %d should", *m.Sequence, want)
 	}
-	return Record{Index: want, Line: line, Code: m.EventCode, Time: time.UnixMilli(e.Time), Session: m.CorrelationUID}, nil
+	return Record{Index: want, Line: line, Code: m.EventCode, Time: time.UnixMilli(e.Time), Logged: time.UnixMilli(m.LoggedTime), Session: m.CorrelationUID}, nil
 }
 
 // Read yields the events in dir from index from on, or from the oldest that is
