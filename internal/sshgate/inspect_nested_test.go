@@ -222,7 +222,7 @@ func TestInputIsRecordedWhereARuleSaysSoButForSecrets(t *testing.T) {
 			ch.Read(b)
 			io.WriteString(ch, "\r\n$ ")
 			n, _ = ch.Read(b)
-			io.WriteString(ch, string(b[:n]))
+			ch.Write(b[:n])
 			exitWith(ch, 0)
 		}),
 	})
