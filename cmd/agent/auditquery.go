@@ -144,7 +144,7 @@ func (c *auditQueryCmd) find(ctx context.Context, w io.Writer, dir string, query
 	if err = errors.Join(err, out.Flush()); err != nil {
 		return found, err
 	}
-	if next == 0 && !c.Follow {
+	if next == 0 && found == 0 && !c.Follow {
 		return found, fmt.Errorf("%w: %s", errNoLog, dir)
 	}
 	if !c.Follow || c.Limit > 0 && found >= c.Limit {

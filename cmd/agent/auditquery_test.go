@@ -310,6 +310,14 @@ func appendTo(t *testing.T, dir, message string) {
 	}
 }
 
+func TestALimitedQueryNeedsNotSeeTheEndOfTheLog(t *testing.T) {
+	dir := toldLog(t, story()...) // many segments
+	out, errs := ran(t, exitFine, "audit", "query", "--dir", dir, "--limit", "2")
+	if strings.Count(out, "\n") != 3 {
+		t.Errorf("got %s%s", out, errs)
+	}
+}
+
 func TestAFollowedQueryEndsAtItsLimit(t *testing.T) {
 	_, dir := writtenLog(t, 3)
 	var out bytes.Buffer

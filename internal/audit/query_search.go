@@ -37,7 +37,8 @@ type Search struct {
 
 // Run calls emit with each event in dir that is meant, rendered, in the order
 // of the log or from its end. What is written meanwhile may be among them. It
-// returns the index that the first event has that was not looked at.
+// returns the index of the first event that was not looked at, or of one before
+// it where Limit ended the search.
 //
 // Run reads only what may matter, so it is fast and no proof: lines that are not
 // meant are counted, not read. An error wraps ErrDamaged where an event that is
@@ -109,7 +110,7 @@ func (r *searchRun) all(ctx context.Context, segments []stored) (int64, error) {
 			if errors.Is(err, errEnough) {
 				err = nil
 			}
-			return newest.end, err
+			return newest.first, err // its end is not known yet
 		}
 	}
 	return newest.end, nil
