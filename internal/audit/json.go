@@ -70,7 +70,8 @@ func (o *object) truth(name string, value bool) {
 
 // id writes the pair of an OCSF enumeration: x_id and its caption x.
 func (o *object) id(name string, value int, caption string) {
-	o.key(name + "_id")
+	o.comma()
+	o.b = append(append(append(o.b, '"'), name...), `_id":`...)
 	o.b = strconv.AppendInt(o.b, int64(value), 10)
 	o.str(name, caption)
 }

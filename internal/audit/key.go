@@ -18,11 +18,14 @@ import (
 )
 
 // LoadKey reads the Ed25519 key that signs checkpoints: PKCS #8 in PEM, as
-// openssl genpkey writes it.
+// openssl genpkey writes it. A file that everybody may read is refused.
 func LoadKey(path string) (crypto.Signer, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the key of the audit log: %w", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o007 != 0 {
+		return nil, errors.Join(fmt.Errorf("the key of the audit log in %s is open to everybody: chmod it to 0600", path), err)
 	}
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "PRIVATE KEY" || len(bytes.TrimSpace(rest)) > 0 {

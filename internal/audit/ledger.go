@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,7 +45,9 @@ type ledger struct {
 	hashes      *appendix
 	newest      []byte // what the file checkpoint holds
 	signed      Checkpoint
-	failing     time.Time // since when, zero = it works
+
+	covered atomic.Int64 // size of signed
+	failing atomic.Int64 // since when no checkpoint could be made, Unix nanoseconds; 0 = none was needed
 
 	hashing  sync.Mutex // guards what follows
 	tree     tree
@@ -113,13 +116,14 @@ func (g *ledger) checkpoint() (Checkpoint, error) {
 	if c.Size == g.signed.Size && g.old == nil {
 		return g.signed, nil
 	}
+	// As long as it is under way it has not been made: the disk may hang.
+	g.failing.CompareAndSwap(0, time.Now().UnixNano())
 	if err := g.sign(c, unsynced); err != nil {
-		if g.failing.IsZero() {
-			g.failing = time.Now()
-		}
 		return g.signed, fmt.Errorf("sign the audit log: %w", err)
 	}
-	g.signed, g.old, g.failing = c, nil, time.Time{}
+	g.signed, g.old = c, nil
+	g.covered.Store(c.Size)
+	g.failing.Store(0)
 	return c, nil
 }
 
@@ -163,14 +167,14 @@ func (g *ledger) overdue() error {
 	return nil
 }
 
-// ready fails once signing has failed for some time.
+// ready fails once signing has failed, or hung, for some time. It waits for
+// nobody.
 func (g *ledger) ready() error {
-	g.signing.Lock()
-	defer g.signing.Unlock()
-	if g.failing.IsZero() || time.Since(g.failing) < checkpointGrace {
+	failing := g.failing.Load()
+	if failing == 0 || time.Since(time.Unix(0, failing)) < checkpointGrace {
 		return nil
 	}
-	return fmt.Errorf("no checkpoint of the audit log could be written since %s", g.failing.UTC().Format(time.RFC3339))
+	return fmt.Errorf("no checkpoint of the audit log could be written since %s", time.Unix(0, failing).UTC().Format(time.RFC3339))
 }
 
 func (g *ledger) close() error {

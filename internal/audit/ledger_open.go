@@ -27,6 +27,7 @@ func (l *Log) openLedger(c *claim, g *grown) error {
 		return err
 	}
 	led := &ledger{dir: l.opts.Dir, signer: signer, newest: c.signed, signed: c.newest, tree: g.tree, wake: make(chan struct{}, 1)}
+	led.covered.Store(c.newest.Size)
 	if err := led.settle(c); err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func (l *Log) openLedger(c *claim, g *grown) error {
 		return err
 	}
 	if led.hashes, err = openAppendix(l.opts.open, hashes, g.base*hashSize+int64(len(g.hashes))); err != nil {
-		return err
+		return errors.Join(err, led.checkpoints.file.Close())
 	}
 	l.ledger = led
 	return nil

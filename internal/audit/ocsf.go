@@ -35,7 +35,7 @@ func encode(e Event, h *Host, now time.Time) record {
 		e.Time = now
 	}
 	w := encoder{e: &e, h: h, shape: shapeOf(&e), tidied: e.tidy()}
-	w.b = make([]byte, 0, 2560+len(e.Command))
+	w.b = make([]byte, 0, 2048+len(e.Command)) // most lines have less
 	w.open("")
 	w.header()
 	at, sizeAt := w.metadata(now)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -274,8 +275,13 @@ func TestALongCommandIsCutAndItsHashKept(t *testing.T) {
 func TestALineCannotGrowWithoutBound(t *testing.T) {
 	huge := strings.Repeat("\x1b", 1<<20)
 	e := full(ProcStart)
-	for _, f := range append(e.fields(), append(append(e.Auth.fields(), e.Hello.fields()...), e.FileOp.fields()...)...) {
-		*f.value = huge
+	for _, part := range []any{&e, e.Auth, e.Hello, e.FileOp} {
+		v := reflect.ValueOf(part).Elem()
+		for i := range v.NumField() {
+			if v.Field(i).Type() == reflect.TypeFor[string]() {
+				v.Field(i).SetString(huge)
+			}
+		}
 	}
 	e.Extra = map[string]any{"a": huge, "b": []int(make([]int, 1<<16)), "c": func() {}}
 	if b := line(e, inAWS, 0); len(b) > 512<<10 {

@@ -45,9 +45,20 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{opts: o, lock: lock, opened: time.Now(), turn: make(chan struct{}, 1), failed: make(chan struct{})}
 	if err := l.start(); err != nil {
+		l.abandon()
 		return nil, errors.Join(err, lock.Close())
 	}
 	return l, nil
+}
+
+// abandon closes what a start that failed had opened.
+func (l *Log) abandon() {
+	if l.current != nil {
+		l.current.file.Close()
+	}
+	if l.ledger != nil {
+		l.ledger.close()
+	}
 }
 
 func (o Options) withDefaults() (Options, error) {

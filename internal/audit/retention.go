@@ -21,7 +21,7 @@ func (l *Log) expire(ctx context.Context, now time.Time) {
 	}
 	for {
 		s, next, err := l.oldest()
-		if err == nil && (next.Index == 0 || now.Sub(next.Time) < l.opts.Retention || next.Index > l.ledger.size()) {
+		if err == nil && (next.Index == 0 || now.Sub(next.Time) < l.opts.Retention || next.Index > l.ledger.covered.Load()) {
 			return
 		}
 		if err == nil {
@@ -62,11 +62,4 @@ func (l *Log) remove(ctx context.Context, s stored, next int64) error {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(s.path))
-}
-
-// size is how many events the newest checkpoint covers.
-func (g *ledger) size() int64 {
-	g.signing.Lock()
-	defer g.signing.Unlock()
-	return g.signed.Size
 }

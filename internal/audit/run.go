@@ -104,6 +104,9 @@ func (l *Log) failSigning(err error) {
 
 func (l *Log) heartbeat() Event {
 	facts := map[string]any{"size": l.Size(), "segment": filepath.Base(l.segment().path), "state": l.State().String()}
+	if l.ledger != nil {
+		facts["signed"] = l.ledger.covered.Load()
+	}
 	if free, err := freeBytes(l.opts.Dir); err == nil {
 		facts["free_bytes"] = int64(free)
 	}

@@ -37,18 +37,18 @@ func (e *Event) tidy() tidied {
 		hash := sha256.Sum256([]byte(e.Command))
 		t.commandSize, t.commandHash = len(e.Command), hex.EncodeToString(hash[:])
 	}
-	t.tidy(e.fields())
+	e.eachField(&t)
 	if e.Auth != nil {
-		t.tidy(e.Auth.fields())
+		e.Auth.eachField(&t)
 	}
 	if e.Hello != nil {
-		t.tidy(e.Hello.fields())
+		e.Hello.eachField(&t)
 	}
 	if e.Admin != nil {
-		t.tidy(e.Admin.fields())
+		e.Admin.eachField(&t)
 	}
 	if e.FileOp != nil {
-		t.tidy(e.FileOp.fields())
+		e.FileOp.eachField(&t)
 	}
 	t.extra(e.Extra)
 	return t
@@ -102,8 +102,8 @@ func (t *tidied) extra(values map[string]any) {
 	}
 }
 
-func (e *Event) fields() []field {
-	return []field{
+func (e *Event) eachField(t *tidied) {
+	t.tidy([]field{
 		{"message", &e.Message, 4096, false},
 		{"reason", &e.Reason, 256, false},
 		{"detail", &e.Detail, 4096, false},
@@ -122,44 +122,44 @@ func (e *Event) fields() []field {
 		{"file", &e.File, 4096, true},
 		{"file_hash", &e.FileHash, 256, false},
 		{"entity", &e.Entity, 1024, true},
-	}
+	})
 }
 
-func (a *Auth) fields() []field {
-	return []field{
+func (a *Auth) eachField(t *tidied) {
+	t.tidy([]field{
 		{"method", &a.Method, 64, true},
 		{"key", &a.Fingerprint, 256, false},
 		{"key_algorithm", &a.Algorithm, 256, true},
 		{"ca", &a.CA, 256, false},
 		{"key_id", &a.KeyID, 1024, true},
 		{"principal", &a.Principal, 1024, true},
-	}
+	})
 }
 
-func (op *FileOperation) fields() []field {
-	return []field{
+func (op *FileOperation) eachField(t *tidied) {
+	t.tidy([]field{
 		{"operation", &op.Action, 64, false},
 		{"path", &op.Path, 4096, true},
 		{"target_path", &op.To, 4096, true},
 		{"sha256", &op.SHA256, 256, false},
 		{"file_status", &op.Status, 256, true},
 		{"file_command", &op.Command, 256, true},
-	}
+	})
 }
 
-func (h *Hello) fields() []field {
-	return []field{
+func (h *Hello) eachField(t *tidied) {
+	t.tidy([]field{
 		{"client_version", &h.Version, 256, true},
 		{"client_hassh", &h.HASSH, 64, false},
 		{"client_algorithms", &h.HASSHAlgorithms, 8192, true},
 		{"server_hassh", &h.ServerHASSH, 64, false},
-	}
+	})
 }
 
-func (a *Admin) fields() []field {
-	return []field{
+func (a *Admin) eachField(t *tidied) {
+	t.tidy([]field{
 		{"admin", &a.Name, 256, true},
 		{"operation", &a.Operation, 256, true},
 		{"via", &a.Via, 1024, true},
-	}
+	})
 }
