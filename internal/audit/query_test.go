@@ -299,7 +299,7 @@ func TestASearchFindsWhatReadingEveryEventFinds(t *testing.T) {
 		all = append(all, e)
 	}
 	found := 0
-	for i := range 250 {
+	for i := range 100 {
 		q := randomQuery(r, n)
 		var want []string
 		for _, e := range all {
@@ -322,7 +322,7 @@ func TestASearchFindsWhatReadingEveryEventFinds(t *testing.T) {
 			t.Fatalf("query %d, newest %d, %+v: found %q, want %q", i, s.Limit, q, sequences(got), sequences(strings.Join(want, "")))
 		}
 	}
-	if found < 1000 {
+	if found < 500 {
 		t.Errorf("the queries found %d events in all: they test nothing", found)
 	}
 }
