@@ -9,6 +9,7 @@ names, needs Python 3.8 and nothing else, and reads the log only. Exit status:
 """
 
 import argparse
+import array
 import base64
 import collections
 import functools
@@ -19,7 +20,7 @@ import re
 import sys
 
 HASH = 32
-CLOCK_STEP, CLOCK_NOTICE = 10_000, 5_000  # milliseconds
+CLOCK_STEP, CLOCK_NOTICE, UNSIGNED = 10_000, 5_000, 300_000  # milliseconds
 LONGEST_LINE = 1 << 20
 
 
@@ -443,6 +444,8 @@ class Verifier:
             self.wrong("", "the log ends before event %d, and %d events were signed" % (size, covered), size)
         elif self.stored > self.taken:
             self.wrong("hashes.bin", "it has hashes of events behind %d, where the log ends" % size, size)
+        elif size > covered and self.history.span(size - covered) > UNSIGNED:
+            self.wrong("", "the last %d events are not signed: checkpoints were removed, or could not be made" % (size - covered), covered)
         elif size > covered:
             self.remark("", "the last %d events are not signed yet" % (size - covered))
         self.check_roots()
@@ -528,6 +531,12 @@ class History:
         self.verifier = verifier
         self.open, self.recordings = {}, {}
         self.clock, self.back, self.deleted = None, None, 0
+        self.logged = array.array("q")  # metadata.logged_time of every event
+
+    def span(self, last):
+        """The milliseconds between the first and the last of the last events."""
+        times = self.logged[-last:]
+        return times[-1] - times[0] if times else 0
 
     def see(self, event, index, where):
         code = get(event, "metadata", "event_code")
@@ -574,6 +583,7 @@ class History:
 
     def time(self, event, code, index, where):
         logged = whole(get(event, "metadata", "logged_time"))
+        self.logged.append(min(logged or 0, 1 << 62))
         if logged is None:
             self.verifier.wrong(where, "it has no metadata.logged_time", index)
             return

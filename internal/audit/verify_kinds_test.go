@@ -21,6 +21,13 @@ func kindsOfLogs(t testing.TB) map[string]kind {
 		"everything once":        {story(t), 0, ""},
 		"the end not signed yet": {unsignedEnd(t), 0, "the last 2 events are not signed yet"},
 	}
+	late := craft(t)
+	late.event(t, DaemonStart, "", "")
+	late.sign(t)
+	for range 302 {
+		late.event(t, ChannelOpen, "s1", "")
+	}
+	logs["the end should have been signed"] = kind{late, 1, "the last 302 events, of 5m1s, are not signed"}
 	made := func(name string, status int, what string, write func(c *crafted)) {
 		c := craft(t)
 		write(c)

@@ -212,9 +212,14 @@ func (r *segmentReader) take(line []byte) error {
 	return v.addLine(tlog.RecordHash(line), at)
 }
 
+// seen keeps the times between which events were written: all, and those that
+// no checkpoint covers.
 func (v *verifier) seen(f *lineFields) {
 	if f.logged < 0 {
 		return
+	}
+	if v.upcoming == nil && v.unsignedFrom == 0 {
+		v.unsignedFrom = f.logged
 	}
 	v.report.To = time.UnixMilli(f.logged).UTC()
 	if v.report.From.IsZero() {

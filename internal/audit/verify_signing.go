@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -12,7 +13,13 @@ type signedSoFar struct {
 	newest   mark   // the last good one
 	last     []byte // its text
 	before   []byte // text of that before it
+
+	unsignedFrom int64 // metadata.logged_time of the first event behind all checkpoints; 0 = none
 }
+
+// unsignedLong is for how long the daemon may go on without a checkpoint, of
+// which it makes one every ten seconds.
+const unsignedLong = 5 * time.Minute
 
 // nextCheckpoint reads on to the next checkpoint that is signed, of this log and
 // not smaller than the one before it.
@@ -126,7 +133,7 @@ func (v *verifier) compareEnds(end, hashed int64) {
 	case hashed > end:
 		v.wrongAt(KindMissing, at, "it ends before event %d, and hashes.bin has the hashes of %d more", end, hashed-end)
 	case end > covered:
-		v.remark(KindUncovered, at.file, covered, "the last %d events are not signed yet", end-covered)
+		v.uncovered(at, end-covered)
 	}
 	for _, m := range v.marks {
 		if m.Size <= end || m.kind != KindAnchor { // what is to be said of it was said
@@ -146,4 +153,14 @@ func (v *verifier) compareEnds(end, hashed int64) {
 	case v.hashes.torn > 0:
 		v.remark(KindUnfinished, hashesFile, -1, "its last %d bytes are no whole hash", v.hashes.torn)
 	}
+}
+
+// uncovered is for the last n events, which are not signed.
+func (v *verifier) uncovered(at spot, n int64) {
+	span := v.report.To.Sub(time.UnixMilli(v.unsignedFrom))
+	if v.unsignedFrom > 0 && span > unsignedLong {
+		v.wrongAt(KindUncovered, spot{at.file, 0, v.newest.Size}, "the last %d events, of %v, are not signed: checkpoints were removed, or could not be made", n, span.Round(time.Second))
+		return
+	}
+	v.remark(KindUncovered, at.file, v.newest.Size, "the last %d events are not signed yet", n)
 }
