@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -58,6 +59,7 @@ const (
 	KindRetention  = "retention"  // older segments are gone
 	KindUnfinished = "unfinished" // the end of a file is being written, or a crash tore it
 	KindKey        = "key"        // what the judgement rests on
+	KindEpoch      = "epoch"      // an older epoch lies aside, and is to be verified on its own
 )
 
 // Report is what Verify found.
@@ -190,7 +192,22 @@ func (v *verifier) open() error {
 		}
 	}
 	v.history = history{report: v.report}
+	if err := v.findEpochs(); err != nil {
+		return err
+	}
 	return v.anythingSigned()
+}
+
+// findEpochs tells of the epochs that were put aside: whatever is wrong with
+// them was known when that was done, and the log that goes on is another.
+func (v *verifier) findEpochs() error {
+	entries, err := os.ReadDir(v.opts.Dir)
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), epochPrefix) {
+			v.remark(KindEpoch, e.Name(), -1, "it holds an epoch of the log that was ended; its folder is verified on its own")
+		}
+	}
+	return err
 }
 
 // anythingSigned tells a log that was never signed from one whose signatures

@@ -140,11 +140,14 @@ func (h *history) started(at spot) {
 }
 
 func (h *history) counted() string {
-	n := map[string]int{}
+	n := map[string]int64{}
 	for _, o := range h.open {
-		n[o.code] += o.n
+		n[o.code] += int64(o.n)
 	}
-	return fmt.Sprintf("%d sessions, %d connections to targets and %d programs", n[string(ConnOpen)], n[string(TargetOpen)], n[string(ProcStart)])
+	if len(n) == 0 {
+		return "nothing"
+	}
+	return fmt.Sprintf("%s, %s to targets and %s", countOf(n[string(ConnOpen)], "session"), countOf(n[string(TargetOpen)], "connection"), countOf(n[string(ProcStart)], "program"))
 }
 
 // unclosed reports what is still open where it can't be.
@@ -224,4 +227,11 @@ func (h *history) wrong(kind string, at spot, code, format string, args ...any) 
 
 func (h *history) remark(kind string, at spot, code, format string, args ...any) {
 	h.report.remark(Finding{Kind: kind, File: at.file, Line: at.line, Index: at.index, Event: code, What: fmt.Sprintf(format, args...)})
+}
+
+func countOf(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -19,7 +19,7 @@ func kindsOfLogs(t testing.TB) map[string]kind {
 	t.Helper()
 	logs := map[string]kind{
 		"everything once":        {story(t), 0, ""},
-		"the end not signed yet": {unsignedEnd(t), 0, "the last 2 events are not signed yet"},
+		"the end not signed yet": {unsignedEnd(t), 0, "2 events at the end not signed yet"},
 	}
 	late := craft(t)
 	late.event(t, DaemonStart, "", "")
@@ -56,7 +56,7 @@ func kindsOfLogs(t testing.TB) map[string]kind {
 			c.event(t, code, "s1", "")
 		}
 	})
-	made("a session without an end, after a crash", 0, "the daemon had ended without daemon.stop, which cut off 1 sessions", func(c *crafted) {
+	made("a session without an end, after a crash", 0, "the daemon had ended without daemon.stop, which cut off 1 session, 0 connections to targets", func(c *crafted) {
 		c.event(t, DaemonStart, "", "")
 		c.event(t, ConnOpen, "s1", "")
 		c.event(t, DaemonStart, "", "")

@@ -99,6 +99,19 @@ func TestTwoVerifiersAgreeThatWhatALogWritesIsFine(t *testing.T) {
 	}
 }
 
+func TestAnEpochThatWasEndedIsPointedTo(t *testing.T) {
+	dir := realLogs(t)["of a second epoch"]
+	for _, part := range []struct {
+		dir     string
+		remarks int
+	}{{dir, 2}, {filepath.Join(dir, "epoch-1"), 1}} {
+		r, err := Verify(t.Context(), VerifyOptions{Dir: part.dir})
+		if err != nil || !r.Fine() || len(r.Remarks) != part.remarks || part.remarks == 2 && r.Remarks[1].Kind != KindEpoch {
+			t.Errorf("%s: %v\n%s", part.dir, err, findings(r))
+		}
+	}
+}
+
 func TestALogThatGrowsWhileItIsVerifiedIsFine(t *testing.T) {
 	o := Options{Dir: t.TempDir(), SegmentSize: 64 << 10}
 	l := mustOpen(t, o)

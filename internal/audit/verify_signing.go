@@ -159,8 +159,8 @@ func (v *verifier) compareEnds(end, hashed int64) {
 func (v *verifier) uncovered(at spot, n int64) {
 	span := v.report.To.Sub(time.UnixMilli(v.unsignedFrom))
 	if v.unsignedFrom > 0 && span > unsignedLong {
-		v.wrongAt(KindUncovered, spot{at.file, 0, v.newest.Size}, "the last %d events, of %v, are not signed: checkpoints were removed, or could not be made", n, span.Round(time.Second))
+		v.wrongAt(KindUncovered, spot{at.file, 0, v.newest.Size}, "the last %s, of %v, are not signed: checkpoints were removed, or could not be made", countOf(n, "event"), span.Round(time.Second))
 		return
 	}
-	v.remark(KindUncovered, at.file, v.newest.Size, "the last %d events are not signed yet", n)
+	v.remark(KindUncovered, at.file, v.newest.Size, "%s at the end not signed yet", countOf(n, "event"))
 }
