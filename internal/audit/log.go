@@ -44,8 +44,9 @@ type Options struct {
 	SegmentSize int64         // bytes after which a segment is closed; 0 = 8 MiB
 	SegmentAge  time.Duration // after which one that is not empty is; 0 = 24 h
 	Retention   time.Duration // after which closed segments are removed; 0 = never
-	// Signed, if set, is called after each checkpoint, and for one that could not
-	// be made, with the size that is signed. The conditions of Appended hold.
+	// Signed, if set, is called whenever a checkpoint was made, was not necessary
+	// or could not be made, with the size that is signed then. It must not call
+	// the log.
 	Signed func(size int64, err error)
 
 	open      openFile         // nil = openOSFile
