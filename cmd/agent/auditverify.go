@@ -130,6 +130,8 @@ func verdictHints(kind string) []string {
 		return []string{"keep the log and the recordings as they are: somebody must look at what happened to them"}
 	case audit.KindAnchor:
 		return []string{keep, "the anchors are what the log was; copies of its segments may be where they are"}
+	case audit.KindHashes:
+		return []string{keep, "no event was changed by it: hashes.bin is made of the lines, and made anew when the gate starts"}
 	case audit.KindUnclosed, audit.KindClock:
 		return []string{"the lines are what was signed: what is wrong was wrong when it was written"}
 	}

@@ -328,7 +328,7 @@ class Verifier:
 
     def parse_log(self, data, origin):
         """The checkpoints of checkpoints.log, each ended by an empty line."""
-        signed, unvouched = [], None
+        signed, self.entries = [], []
         number, lines, empty = 1, [], 0
         for at, line in enumerate(split_lines(data), 1):
             lines.append(line)
@@ -349,17 +349,24 @@ class Verifier:
             if signed and checkpoint.size < signed[-1].size:
                 self.wrong(where, "it is of %d events and stands behind one of %d" % (checkpoint.size, signed[-1].size))
                 continue
+            signed.append(checkpoint)
+            self.entries.append((where, checkpoint))
+        if lines:
+            self.remark("checkpoints.log", "its end is the beginning of a checkpoint")
+        return signed
+
+    def check_keys(self):
+        """A key that a log.key event names counts once a checkpoint that covers
+        the event is signed by one that counts already."""
+        unvouched = None
+        for where, checkpoint in self.entries:
             if self.trusted.intersection(checkpoint.signers):
-                self.trusted.update(checkpoint.signers)
+                self.trusted.update(key for index, key in self.history.keys if index < checkpoint.size)
                 unvouched = None
             else:
                 unvouched = unvouched or where
-            signed.append(checkpoint)
-        if lines:
-            self.remark("checkpoints.log", "its end is the beginning of a checkpoint")
         if unvouched:
             self.wrong(unvouched, "from here on a key signs that the key to verify with did not vouch for")
-        return signed
 
     # Lines and the tree.
 
@@ -449,6 +456,7 @@ class Verifier:
         elif size > covered:
             self.remark("", "the last %d events are not signed yet" % (size - covered))
         self.check_roots()
+        self.check_keys()
         for where, anchor in anchors:
             if anchor.size > size or self.tree.root(anchor.size) != anchor.root:
                 self.wrong(where, "the log does not give this anchor of %d events" % anchor.size, min(anchor.size, size))
@@ -529,7 +537,7 @@ class History:
 
     def __init__(self, verifier):
         self.verifier = verifier
-        self.open, self.recordings = {}, {}
+        self.open, self.recordings, self.keys = {}, {}, []
         self.clock, self.back, self.deleted = None, None, 0
         self.logged = array.array("q")  # metadata.logged_time of every event
 
@@ -552,6 +560,11 @@ class History:
             self.open.clear()
         elif code.startswith("recording."):
             self.recording(event, code, index)
+        elif code == "log.key":
+            try:
+                self.keys.append((index, parse_key(str(get(postern, "new_vkey")))))
+            except ValueError:
+                pass
         elif code == "log.delete":
             first, records = whole(get(postern, "first_index")), whole(get(postern, "records"))
             if first is not None and records:

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // maxSigned bounds the text of one signed checkpoint, in bytes.
@@ -22,6 +24,7 @@ type mark struct {
 	Checkpoint
 	kind, file string
 	line       int64 // in file; 0 = all of it
+	sigs       []note.Signature
 }
 
 // readAnchors reads the checkpoints that were stored elsewhere.
@@ -60,7 +63,7 @@ func (v *verifier) addAnchor(path string, data []byte) {
 		return
 	}
 	v.report.Anchors++
-	v.marks = append(v.marks, mark{c, KindAnchor, name, 0})
+	v.marks = append(v.marks, mark{Checkpoint: c, kind: KindAnchor, file: name})
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {
@@ -103,7 +106,7 @@ func (v *verifier) readNewest() error {
 		v.wrong(KindCheckpoint, checkpointFile, "%v", err)
 		return nil
 	}
-	v.beside = &mark{c, KindCheckpoint, checkpointFile, 0}
+	v.beside = &mark{Checkpoint: c, kind: KindCheckpoint, file: checkpointFile}
 	v.marks = append(v.marks, *v.beside)
 	v.report.Origin = c.Origin
 	return nil

@@ -99,6 +99,7 @@ func (v *verifier) grow(leaf, known tlog.Hash) error {
 func (v *verifier) judgeReached() error {
 	for v.upcoming != nil && v.upcoming.Size == v.lines.size {
 		v.judge(*v.upcoming)
+		v.keys.vouch(*v.upcoming)
 		if err := v.nextCheckpoint(); err != nil {
 			return err
 		}

@@ -13,13 +13,21 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// keyring is who may have signed. A log that got a new key has one checkpoint
-// that both keys signed, so a key that is trusted vouches for the other.
+// keyring is who may have signed. A log.key event names the key that signs from
+// then on; that key counts once a checkpoint which covers the event is signed by
+// one that counts already. That both keys signed one checkpoint means nothing:
+// anybody can add a line with a signature to it.
 type keyring struct {
 	known     note.Verifiers
 	trusted   map[keyID]bool
-	unvouched *spot // the first checkpoint since the last that a trusted key signed
-	by        keyID // who signed that
+	named     []namedKey // by log.key events, in their order
+	unvouched *spot      // the first checkpoint since the last that a trusted key signed
+	by        keyID      // who signed that
+}
+
+type namedKey struct {
+	key   keyID
+	index int64 // of the event
 }
 
 type keyID struct {
@@ -83,16 +91,24 @@ func (k *keyring) open(signed []byte) (Checkpoint, []note.Signature, error) {
 	return c, n.Sigs, nil
 }
 
-// vouch takes in who signed a checkpoint of the log.
-func (k *keyring) vouch(sigs []note.Signature, at spot) {
-	if slices.ContainsFunc(sigs, func(s note.Signature) bool { return k.trusted[keyID{s.Name, s.Hash}] }) {
-		for _, s := range sigs {
-			k.trusted[keyID{s.Name, s.Hash}] = true
+// name takes in a log.key event.
+func (k *keyring) name(vkey string, index int64) {
+	if v, err := note.NewVerifier(vkey); err == nil {
+		k.named = append(k.named, namedKey{idOf(v), index})
+	}
+}
+
+// vouch takes in who signed a checkpoint that the tree gave.
+func (k *keyring) vouch(c mark) {
+	if !slices.ContainsFunc(c.sigs, func(s note.Signature) bool { return k.trusted[keyID{s.Name, s.Hash}] }) {
+		if k.unvouched == nil {
+			k.unvouched, k.by = &spot{c.file, c.line, -1}, keyID{c.sigs[0].Name, c.sigs[0].Hash}
 		}
-		k.unvouched = nil
 		return
 	}
-	if k.unvouched == nil {
-		k.unvouched, k.by = &at, keyID{sigs[0].Name, sigs[0].Hash}
+	k.unvouched = nil
+	for len(k.named) > 0 && k.named[0].index < c.Size {
+		k.trusted[k.named[0].key] = true
+		k.named = k.named[1:]
 	}
 }

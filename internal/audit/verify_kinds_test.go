@@ -21,6 +21,12 @@ func kindsOfLogs(t testing.TB) map[string]kind {
 		"everything once":        {story(t), 0, ""},
 		"the end not signed yet": {unsignedEnd(t), 0, "2 events at the end not signed yet"},
 	}
+	vouched, first, firstKey := rekeyed(t)
+	vouched.sign(t, vouched.signer, first)
+	logs["another key, named by the first"] = kind{vouched, 0, ""}
+	vouched.key, vouched.vkey = firstKey, strings.TrimSpace(strings.SplitAfter(vouched.read(t, keysFile), "\n")[0])
+	vouched.event(t, DaemonStop, "", "")
+	vouched.sign(t)
 	late := craft(t)
 	late.event(t, DaemonStart, "", "")
 	late.sign(t)

@@ -19,6 +19,7 @@ type lineFields struct {
 	path, hash             []byte // file.path and the last of file.hashes[].value
 	size                   int64  // file.size
 	first, records         int64  // unmapped.postern.first_index and .records
+	newKey                 []byte // unmapped.postern.new_vkey
 }
 
 var (
@@ -326,6 +327,8 @@ func (s *lineScanner) take(w where, name, value []byte) {
 		switch string(name) {
 		case "channel":
 			s.f.channel = value
+		case "new_vkey":
+			s.f.newKey = unquoted(value)
 		case "first_index":
 			s.f.first = whole(value)
 		case "records":

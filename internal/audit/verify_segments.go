@@ -209,6 +209,9 @@ func (r *segmentReader) take(line []byte) error {
 	v.report.Events++
 	v.seen(&f)
 	v.history.see(&f, at)
+	if Code(f.code) == LogKey {
+		v.keys.name(unescaped(f.newKey), at.index)
+	}
 	return v.addLine(tlog.RecordHash(line), at)
 }
 

@@ -3,8 +3,6 @@ package audit
 import (
 	"bytes"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
 // signedSoFar is what checkpoints.log said so far.
@@ -41,14 +39,12 @@ func (v *verifier) nextCheckpoint() error {
 		}
 		at := spot{checkpointsFile, line, -1}
 		signed := bytes.TrimSuffix(entry, []byte("\n"))
-		var sigs []note.Signature
-		if c.Checkpoint, sigs, err = v.keys.open(signed); err != nil {
+		if c.Checkpoint, c.sigs, err = v.keys.open(signed); err != nil {
 			v.wrongAt(KindCheckpoint, at, "%v", err)
 			v.signed.resume(entry, v.report.Origin)
 			continue
 		}
 		if v.follows(c) {
-			v.keys.vouch(sigs, at)
 			v.before, v.last = v.last, signed
 			v.newest, v.upcoming = c, &c
 			v.report.Checkpoints++
@@ -89,6 +85,7 @@ func (v *verifier) readRest() error {
 	}
 	hashed := v.next
 	for v.upcoming != nil {
+		v.keys.vouch(*v.upcoming)
 		if err := v.nextCheckpoint(); err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 func TestALogThatNobodyTouchedIsFine(t *testing.T) {
@@ -309,29 +311,50 @@ func TestOlderSegmentsMayBeGone(t *testing.T) {
 	}
 }
 
-func TestAKeyCountsIfATrustedOneVouchesForIt(t *testing.T) {
-	c := craft(t)
+// rekeyed is a log that another key signs from its third event on.
+func rekeyed(t testing.TB) (c *crafted, first note.Signer, firstKey note.Verifier) {
+	t.Helper()
+	c = craft(t)
 	c.event(t, DaemonStart, "", "")
 	c.sign(t)
-	first, firstKey := c.signer, c.key
+	first, firstKey = c.signer, c.key
 	c.newKey(t)
 	c.append(t, keysFile, c.vkey+"\n")
-	c.event(t, DaemonHeartbeat, "", "")
-	c.sign(t, c.signer, first)
-	c.event(t, DaemonStop, "", "")
-	c.sign(t)
+	c.event(t, LogKey, "", fmt.Sprintf(`,"unmapped":{"postern":{"new_vkey":%q}}`, c.vkey))
+	return c, first, firstKey
+}
 
+func TestAKeyCountsIfOneThatCountsSignedTheEventThatNamesIt(t *testing.T) {
+	for _, givenFirst := range []bool{true, false} {
+		c, first, firstKey := rekeyed(t)
+		c.sign(t, c.signer, first)
+		c.event(t, DaemonStop, "", "")
+		c.sign(t)
+		if givenFirst {
+			c.key = firstKey
+		}
+		c.mustBeFine(t)
+	}
+	c, _, firstKey := rekeyed(t)
+	c.sign(t) // by the new key alone
 	c.mustBeFine(t)
-	second := c.key
 	c.key = firstKey
-	c.mustBeFine(t)
+	if r := c.verify(t); r.Fine() || !strings.Contains(r.Findings[0].What, "did not vouch for") {
+		t.Errorf("found\n%s", findings(r))
+	}
+}
 
-	// And one that nobody vouches for does not.
-	stranger := craft(t)
-	stranger.event(t, DaemonStart, "", "")
-	stranger.sign(t)
-	stranger.key = second
-	if r := stranger.verify(t); r.Fine() || !strings.Contains(r.Findings[0].What, "vouch") && r.Findings[0].Kind != KindAnchor {
+func TestASignatureAddedToACheckpointMakesNoKeyCount(t *testing.T) {
+	c := craft(t)
+	c.event(t, DaemonStart, "", "")
+	first, firstKey := c.signer, c.key
+	c.newKey(t) // of whoever took the host, and not the first key
+	c.append(t, keysFile, c.vkey+"\n")
+	c.sign(t, first, c.signer)
+	c.event(t, DaemonHeartbeat, "", "")
+	c.sign(t)
+	c.key = firstKey
+	if r := c.verify(t); r.Fine() || !strings.Contains(r.Findings[0].What, "did not vouch for") {
 		t.Errorf("found\n%s", findings(r))
 	}
 }
