@@ -305,7 +305,11 @@ func readFull(path string, b []byte) error {
 // append adds a line to the tree, and to stored the hashes that hashes.bin gets
 // for it.
 func (t *tree) append(stored, line []byte) []byte {
-	t.add(tlog.RecordHash(line))
+	return t.appendLeaf(stored, tlog.RecordHash(line))
+}
+
+func (t *tree) appendLeaf(stored []byte, leaf tlog.Hash) []byte {
+	t.add(leaf)
 	for i := range t.fresh {
 		stored = append(stored, t.fresh[i][:]...)
 	}

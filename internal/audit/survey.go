@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sort"
+	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -95,6 +98,26 @@ func (s *survey) newest() (stored, bool) {
 	return s.segments[len(s.segments)-1], true
 }
 
+// leaves hashes the events of segments, each on a processor of its own.
+func (s *survey) leaves(of []stored) ([]tlog.Hash, error) {
+	hashed := make([][]tlog.Hash, len(of))
+	errs := make([]error, len(of))
+	var all sync.WaitGroup
+	for i, segment := range of {
+		all.Go(func() {
+			var lines []byte
+			lines, errs[i] = s.lines(segment)
+			for len(lines) > 0 {
+				var line []byte
+				line, lines, _ = bytes.Cut(lines, []byte("\n"))
+				hashed[i] = append(hashed[i], tlog.RecordHash(line))
+			}
+		})
+	}
+	all.Wait()
+	return slices.Concat(hashed...), errors.Join(errs...)
+}
+
 // lines reads the whole events of a segment.
 func (s *survey) lines(of stored) ([]byte, error) {
 	data, err := os.ReadFile(of.path)
@@ -150,15 +173,13 @@ func (s *survey) growFrom(i int, hashes *os.File, c *claim) (*grown, error) {
 	}
 	g := &grown{tree: t, base: tlog.StoredHashCount(t.size)}
 	proven := g.proves(c)
-	for _, segment := range s.segments[i:] {
-		lines, err := s.lines(segment)
+	for some := range slices.Chunk(s.segments[i:], runtime.GOMAXPROCS(0)) {
+		leaves, err := s.leaves(some)
 		if err != nil {
 			return nil, err
 		}
-		for len(lines) > 0 {
-			var line []byte
-			line, lines, _ = bytes.Cut(lines, []byte("\n"))
-			g.hashes = g.tree.append(g.hashes, line)
+		for _, leaf := range leaves {
+			g.hashes = g.tree.appendLeaf(g.hashes, leaf)
 			proven = proven || g.proves(c)
 		}
 	}
