@@ -291,6 +291,7 @@ func TestOnAFullDiskNothingNewBeginsAndEndingsAreStillWritten(t *testing.T) {
 	if got := messages(t, dir, ForwardOpen); len(got) != acknowledged+1 {
 		t.Errorf("%d events were acknowledged, %d are there", acknowledged+1, len(got))
 	}
+	mustProve(t, dir)
 	if fmt.Sprint(states) != "[degraded open]" {
 		t.Errorf("OnFailure was told %v", states)
 	}
@@ -320,4 +321,29 @@ func TestWhenTheReserveIsUsedUpTheLogHasFailed(t *testing.T) {
 	if err := l.Close(); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Close returned %v", err)
 	}
+}
+
+func TestAStartOnAFullDiskMakesHashesGoodInTheReserve(t *testing.T) {
+	disk := smallDisk(t, 16)
+	dir := filepath.Join(disk, "audit")
+	l := mustOpen(t, Options{Dir: dir})
+	for range 40 {
+		mustAppend(t, l, make([]Event, 50)...)
+	}
+	mustClose(t, l)
+	if err := os.Remove(filepath.Join(dir, hashesFile)); err != nil {
+		t.Fatal(err)
+	}
+	filler := fill(t, disk, 20<<10)
+	l = mustOpen(t, Options{Dir: dir})
+	if l.State() != StateDegraded {
+		t.Errorf("the log is %v", l.State())
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	l.heal()
+	mustAppend(t, l, numbered(0))
+	mustClose(t, l)
+	mustProve(t, dir)
 }

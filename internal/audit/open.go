@@ -142,7 +142,13 @@ func (l *Log) load() error {
 		return err
 	}
 	if l.opts.Key != nil {
-		if err := l.openLedger(claim, g); err != nil {
+		err := l.openLedger(claim, g)
+		if noRoom(err) && l.held {
+			l.releaseReserve()
+			l.state, l.cause = StateDegraded, err
+			err = l.openLedger(claim, g)
+		}
+		if err != nil {
 			return err
 		}
 	}
