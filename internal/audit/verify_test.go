@@ -23,7 +23,6 @@ func TestALogThatNobodyTouchedIsFine(t *testing.T) {
 // change is one thing done to a file of the log.
 type change struct {
 	path string // relative to the directory above the log's
-	name string
 	make func(data []byte) []byte
 }
 
