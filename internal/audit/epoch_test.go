@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,12 +170,12 @@ func TestAClockThatIsSetIsAnEvent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(quickDir(t), "log")
 			synctest.Test(t, func(t *testing.T) {
-				var offset time.Duration
-				l := mustOpen(t, Options{Dir: dir, wallClock: func() time.Time { return time.Now().Round(0).Add(offset) }})
+				var offset atomic.Int64
+				l := mustOpen(t, Options{Dir: dir, wallClock: func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) }})
 				ended := run(t, l)
 				time.Sleep(time.Hour + time.Second/4)
 				synctest.Wait()
-				offset = c.step
+				offset.Store(int64(c.step))
 				time.Sleep(time.Hour)
 				ended()
 				mustClose(t, l)
