@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -35,6 +36,7 @@ type claim struct {
 	stale  bool       // checkpoint is behind checkpoints.log
 	whole  int64      // bytes of checkpoints.log that are whole
 	torn   bool       // and there are more
+	own    string     // the verifier key of the log's key
 	keys   []string   // of audit.vkey
 }
 
@@ -91,6 +93,7 @@ func (c *claim) readKeys(dir string, key crypto.Signer) (map[string]note.Verifie
 	if err != nil {
 		return nil, err
 	}
+	c.own = own.vkey
 	keys := map[string]note.Verifier{own.vkey: own.Verifier}
 	data, err := os.ReadFile(filepath.Join(dir, keysFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -107,7 +110,8 @@ func (c *claim) readKeys(dir string, key crypto.Signer) (map[string]note.Verifie
 	return keys, nil
 }
 
-// open verifies a checkpoint and returns one of the keys that signed it.
+// open verifies a checkpoint and returns a key that signed it, the log's own if
+// it did.
 func (c *claim) open(signed []byte, keys map[string]note.Verifier) (Checkpoint, string, error) {
 	var list []note.Verifier
 	for _, v := range keys {
@@ -120,12 +124,19 @@ func (c *claim) open(signed []byte, keys map[string]note.Verifier) (Checkpoint, 
 	if checkpoint.Origin != c.origin {
 		return Checkpoint{}, "", fmt.Errorf("it is of the log %s, not %s", checkpoint.Origin, c.origin)
 	}
+	if signedBy(n, keys[c.own]) {
+		return checkpoint, c.own, nil
+	}
 	for vkey, v := range keys {
-		if v.Name() == n.Sigs[0].Name && v.KeyHash() == n.Sigs[0].Hash {
+		if signedBy(n, v) {
 			return checkpoint, vkey, nil
 		}
 	}
 	return Checkpoint{}, "", errors.New("nobody known signed it") // note.Open sees to that
+}
+
+func signedBy(n *note.Note, key note.Verifier) bool {
+	return slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { return s.Name == key.Name() && s.Hash == key.KeyHash() })
 }
 
 // checkpointsTail is what is read of checkpoints.log to find its end, in bytes.

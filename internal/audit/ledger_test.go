@@ -258,6 +258,21 @@ func TestAnotherKeyIsAnEventAndBothAreListed(t *testing.T) {
 		}
 		mustClose(t, l)
 		mustClose(t, mustOpen(t, o))
+		// One who adds the old key's signature to the checkpoint changes no key.
+		disk = snapshot(t, dir)
+		signer, err := newKeySigner(l.Origin(), testKey(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, sigs, _ := bytes.Cut(disk[checkpointFile], []byte("\n\n"))
+		by, err := note.Sign(&note.Note{Text: string(text) + "\n"}, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		added := append(by, sigs...)
+		kept := disk[checkpointsFile][:bytes.LastIndex(disk[checkpointsFile], text)]
+		disk.with(files{checkpointFile: added, checkpointsFile: append(append(bytes.Clone(kept), added...), '\n')}).put(t, dir)
+		mustClose(t, mustOpen(t, o))
 		records := all(t, dir)
 		line := string(records[1].Line)
 		if len(records) != 3 || records[1].Code != LogKey || !strings.Contains(line, old) || !strings.Contains(line, changed) || c.Size != 2 {
