@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -83,7 +84,33 @@ func (w *world) end() {
 	for _, leak := range w.leaks() {
 		w.t.Errorf("%s: %s", w.name, leak)
 	}
+	if err := w.prove(); err != nil {
+		w.t.Errorf("%s: %v", w.name, err)
+	}
 	w.all.add(auditLines(filepath.Join(w.dir, "audit")))
+}
+
+// prove has the audit log that the story leaves behind verified, and the
+// recordings against it.
+func (w *world) prove() error {
+	log := filepath.Join(w.dir, "audit")
+	if _, err := os.Stat(filepath.Join(log, "checkpoint")); err != nil {
+		return nil // no gate, or one whose directory is gone
+	}
+	args := []string{"audit", "verify", "--dir", log}
+	if recordings := filepath.Join(w.dir, "recordings"); isDir(recordings) {
+		args = append(args, "--recordings", recordings)
+	}
+	out, err := exec.Command(filepath.Join(bin, "postern"), args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the audit log does not verify: %w\n%s", err, tail(string(out)))
+	}
+	return nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // checkOutput fails the test for what no daemon may ever print.
