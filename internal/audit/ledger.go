@@ -36,7 +36,6 @@ const (
 // the order in which they stand here.
 type ledger struct {
 	dir    string
-	open   openFile
 	signer *keySigner
 	old    *keySigner // signs the next checkpoint too; nil = none
 
