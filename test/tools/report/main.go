@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,15 +24,15 @@ type event struct {
 
 type report struct {
 	out     io.Writer
-	strict  bool              // a skipped test is a failure
-	output  map[string]string // of tests that have not ended
+	strict  bool                     // a skipped test is a failure
+	output  map[string]*bytes.Buffer // of tests that have not ended
 	passed  int
 	failed  []string
 	skipped []string
 }
 
 func main() {
-	r := &report{out: os.Stdout, strict: os.Getenv("CI") == "true", output: map[string]string{}}
+	r := &report{out: os.Stdout, strict: os.Getenv("CI") == "true", output: map[string]*bytes.Buffer{}}
 	if err := r.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
@@ -76,7 +77,7 @@ func (r *report) event(e event) {
 // test until it is known how the test ends.
 func (r *report) keep(name string, e event) {
 	if e.Test != "" {
-		r.output[name] += e.Output
+		r.of(name).WriteString(e.Output)
 		return
 	}
 	if e.Output != "PASS\n" {
@@ -84,8 +85,15 @@ func (r *report) keep(name string, e event) {
 	}
 }
 
+func (r *report) of(name string) *bytes.Buffer {
+	if r.output[name] == nil {
+		r.output[name] = &bytes.Buffer{}
+	}
+	return r.output[name]
+}
+
 func (r *report) ended(name string, e event, count *int, list *[]string) {
-	output := r.output[name]
+	output := r.of(name)
 	delete(r.output, name)
 	if e.Test == "" {
 		// A package that fails has said so; it may have no failed test (a panic, os.Exit).
@@ -100,7 +108,7 @@ func (r *report) ended(name string, e event, count *int, list *[]string) {
 	}
 	*list = append(*list, name)
 	if e.Action == "fail" || r.strict {
-		io.WriteString(r.out, output)
+		output.WriteTo(r.out)
 	}
 }
 

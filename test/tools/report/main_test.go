@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 )
@@ -33,7 +34,7 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var out strings.Builder
-			r := &report{out: &out, strict: tc.strict, output: map[string]string{}}
+			r := &report{out: &out, strict: tc.strict, output: map[string]*bytes.Buffer{}}
 			if err := r.read(strings.NewReader(tc.in)); err != nil {
 				t.Fatal(err)
 			}
