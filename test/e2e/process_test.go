@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -153,17 +154,18 @@ func quit(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// ends NAME [CODE] waits until a program has ended by itself, and with CODE.
+// ends NAME [CODE...] waits until a program has ended by itself, and with one of
+// the codes.
 func ends(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: ends NAME [CODE]")
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: ends NAME [CODE...]")
 	}
 	p := named(ts, args[0])
 	if !p.wait(patience) {
 		ts.Fatalf("%s still runs after %s", args[0], patience)
 	}
-	if code := fmt.Sprint(p.cmd.ProcessState.ExitCode()); len(args) == 2 && code != args[1] {
-		ts.Fatalf("%s ended with %s, want %s", args[0], code, args[1])
+	if code := fmt.Sprint(p.cmd.ProcessState.ExitCode()); len(args) > 1 && !slices.Contains(args[1:], code) {
+		ts.Fatalf("%s ended with %s, want %v", args[0], code, args[1:])
 	}
 }
 
