@@ -61,7 +61,7 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 0 || strconv.FormatInt(c.Size, 10) != lines[1] {
 		return Checkpoint{}, fmt.Errorf("%.40q is no size", lines[1])
 	}
-	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
+	root, err := decodeBase64(lines[2])
 	if err != nil || copy(c.Root[:], root) != hashSize || len(root) != hashSize {
 		return Checkpoint{}, fmt.Errorf("%.80q is no root", lines[2])
 	}
@@ -97,11 +97,20 @@ func OpenCheckpoint(signed []byte, keys note.Verifiers) (Checkpoint, *note.Note,
 func checkSignatureText(lines []byte) error {
 	for line := range strings.Lines(string(lines)) {
 		_, text, _ := cutLast(strings.TrimSuffix(line, "\n"), ' ')
-		if _, err := base64.StdEncoding.Strict().DecodeString(text); err != nil {
+		if _, err := decodeBase64(text); err != nil {
 			return fmt.Errorf("a signature is not written as it must be: %w", err)
 		}
 	}
 	return nil
+}
+
+// decodeBase64 reads what EncodeToString writes and nothing else. The decoder
+// of the library, strict or not, passes over line ends.
+func decodeBase64(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, errors.New("a line end in base64")
+	}
+	return base64.StdEncoding.Strict().DecodeString(s)
 }
 
 // CutCheckpoint takes the first signed checkpoint off data, which is that of

@@ -32,6 +32,7 @@ func TestWhatIsNoCheckpointIsNotRead(t *testing.T) {
 
 func FuzzParseCheckpoint(f *testing.F) {
 	f.Add(Checkpoint{Origin: "gate/postern/a/1", Size: 7}.String())
+	f.Add("gate/postern/a/1\n7\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r=\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		if c, err := ParseCheckpoint(text); err == nil && c.String() != text {
 			t.Errorf("%q is read as %q", text, c.String())

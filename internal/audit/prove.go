@@ -74,7 +74,7 @@ func ParseProof(text []byte) (Proof, error) {
 	}
 	p := Proof{Index: index, Signed: signed}
 	for _, line := range lines[1:] {
-		h, err := base64.StdEncoding.Strict().DecodeString(line)
+		h, err := decodeBase64(line)
 		if err != nil || len(h) != hashSize || len(p.Hashes) == 63 {
 			return Proof{}, fmt.Errorf("%.60q is no hash of a proof", line)
 		}

@@ -94,6 +94,7 @@ func FuzzParseProof(f *testing.F) {
 	f.Add(Proof{Index: 3, Hashes: tlog.RecordProof{tlog.Hash{1}}, Signed: []byte("a\n1\nb\n\n— a b\n")}.String())
 	f.Add(proofHeader + "extra AAAA\nindex 0\n\nx\n\ny\n")
 	f.Add(proofHeader + "index 01\n\n")
+	f.Add(proofHeader + "index 3\nAQAAAAAAAAAAAAAAAAAAAA\rAAAAAAAAAAAAAAAAAAzAA=\n\na\n1\nb\n\n— a b\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := ParseProof([]byte(text))
 		if err != nil || strings.HasPrefix(text, proofHeader+"extra ") {

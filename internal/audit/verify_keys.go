@@ -2,7 +2,6 @@ package audit
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,7 +83,7 @@ func (k *keyring) open(signed []byte) (Checkpoint, []note.Signature, error) {
 		return Checkpoint{}, nil, err
 	}
 	for _, sig := range n.Sigs {
-		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
+		if _, err := decodeBase64(sig.Base64); err != nil {
 			return Checkpoint{}, nil, fmt.Errorf("the signature of %s is not written as it should be", sig.Name)
 		}
 	}
