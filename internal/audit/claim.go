@@ -21,6 +21,8 @@ var (
 	ErrTruncated = fmt.Errorf("%w: events are missing", ErrDamaged)
 	// ErrRewritten: its lines don't make the root that its newest checkpoint says.
 	ErrRewritten = fmt.Errorf("%w: events were changed", ErrDamaged)
+	// ErrRolledBack: an anchor, stored off the host, is not of this log or newer.
+	ErrRolledBack = fmt.Errorf("%w: it is not the log that was anchored", ErrDamaged)
 	// ErrUnsigned: its checkpoint is missing, bad, or signed by nobody known.
 	ErrUnsigned = fmt.Errorf("%w: what signs it is not as it was left", ErrDamaged)
 	// ErrEpoch: an epoch was put aside and the next one not begun.

@@ -44,6 +44,17 @@ type Options struct {
 	SegmentSize int64         // bytes after which a segment is closed; 0 = 8 MiB
 	SegmentAge  time.Duration // after which one that is not empty is; 0 = 24 h
 	Retention   time.Duration // after which closed segments are removed; 0 = never
+	// Anchors are checkpoints, as they were signed, that were stored off the host.
+	// Open refuses a log that is shorter than one of them or makes another root:
+	// it is an older copy. Those of epochs that have ended count no more.
+	Anchors [][]byte
+	// Archived, if set, says whether a closed segment, by the index of its first
+	// event, is stored elsewhere. Until then Retention leaves it.
+	Archived func(first int64) bool
+	// Written, if set, is called after each group commit with the lines that are
+	// durable now, each with its newline, and the index of the first. It holds up
+	// the log, so it must be quick; lines is valid only during the call.
+	Written func(first int64, lines []byte)
 	// Signed, if set, is called whenever a checkpoint was made, was not necessary
 	// or could not be made, with the size that is signed then. It must not call
 	// the log.
