@@ -7,7 +7,7 @@ MAKEFLAGS   += --no-print-directory
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME    ?= $(if $(filter true,$(CI)),30s,5s)
+FUZZTIME    ?= $(if $(filter true,$(CI)),10s,5s)
 # The story tests run a daemon with the race detector where nobody waits.
 POSTERN_RACE ?= $(if $(filter true,$(CI)),1,0)
 
@@ -54,7 +54,7 @@ e2e: ## stories: the built daemon and real clients; RUN=Stories/name picks one
 	go test -json -count=1 -parallel=4 -timeout=12m $(if $(RUN),-run '$(RUN)') ./test/e2e | go run ./test/tools/report
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME (5s; 30s when CI=true)
+fuzz: ## each fuzz target for FUZZTIME (5s; 10s when CI=true)
 	@test/fuzz $(FUZZTIME)
 
 .PHONY: bench
