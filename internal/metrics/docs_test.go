@@ -24,6 +24,8 @@ func registered(t *testing.T) map[string][]string {
 	m := New(Options{})
 	m.WatchAudit(func() (AuditLog, error) { return AuditLog{}, nil })
 	m.WatchRecordings(func() (uint64, error) { return 0, nil })
+	m.WatchArchive(func() Archive { return Archive{} })
+	m.WatchSinks(func() []Sink { return nil })
 	ch := make(chan *prometheus.Desc)
 	go func() { m.registry.Describe(ch); close(ch) }()
 	form := regexp.MustCompile(`fqName: "(postern_\w+)".*variableLabels: \{([\w,]*)\}`)

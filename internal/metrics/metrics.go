@@ -61,6 +61,7 @@ type Metrics struct {
 	auditAppend  prometheus.Histogram
 
 	inspection inspection
+	evidence   evidence
 }
 
 // New returns the series, with the Go runtime's and the process's, in a
@@ -103,6 +104,7 @@ func (m *Metrics) register(f factory) {
 	m.firstByte = f.histograms("first_byte_seconds", "From a channel's open to the target's first byte.", fastBuckets, "type")
 	m.auditAppend = f.histogram("audit_append_seconds", "Making a group of events durable.", diskBuckets)
 	m.inspection.register(f)
+	m.evidence.register(f)
 }
 
 // SetEndpoints says which values the label endpoint may take: the configured

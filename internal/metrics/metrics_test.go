@@ -59,6 +59,9 @@ func aDay(m *Metrics) {
 	m.SetDraining(false)
 	m.WatchAudit(func() (AuditLog, error) { return AuditLog{Events: 7, DiskFree: 512 << 20}, nil })
 	m.WatchRecordings(func() (uint64, error) { return 1 << 30, nil })
+	m.WatchArchive(func() Archive { return Archive{AnchorAge: time.Minute, Files: 2, Bytes: 9000, BacklogAge: time.Hour} })
+	m.WatchSinks(func() []Sink { return []Sink{{Name: "syslog", Sent: 5, Connected: true}} })
+	m.ArchivePass(4, "unreachable")
 	for _, r := range []string{ResultOK, ResultOK, ResultProbe, "endpoint"} {
 		m.Admitted(r)
 	}
