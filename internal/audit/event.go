@@ -10,43 +10,47 @@ type Code string
 
 // The events that exist by now; docs and samples list what each carries.
 const (
-	ConnOpen        Code = "ssh.conn.open"
-	ConnRefused     Code = "ssh.conn.refused"
-	ConnClose       Code = "ssh.conn.close"
-	HandshakeFailed Code = "ssh.handshake.failed"
-	AuthSuccess     Code = "auth.success"
-	AuthFailure     Code = "auth.failure"
-	ChannelOpen     Code = "ssh.channel.open"
-	ChannelDenied   Code = "ssh.channel.denied"
-	ProcStart       Code = "proc.start"
-	ProcEnd         Code = "proc.end"
-	ForwardOpen     Code = "forward.open"
-	ForwardRefused  Code = "forward.refused"
-	ForwardFailed   Code = "forward.failed"
-	ForwardClose    Code = "forward.close"
-	ForwardListen   Code = "forward.listen"
-	Traffic         Code = "ssh.traffic"
-	TargetOpen      Code = "target.open"   // the gate has logged in at a target of an inspected session
-	TargetFailed    Code = "target.failed" // it could not
-	TargetClose     Code = "target.close"
-	FileOp          Code = "sftp.op" // whatever the protocol; Kind says which
-	RecordingStart  Code = "recording.start"
-	RecordingChunk  Code = "recording.chunk"
-	RecordingEnd    Code = "recording.end"
-	RecordingFailed Code = "recording.failed"
-	ConfigReload    Code = "config.reload"
-	AdminAction     Code = "admin.action"
-	LogAccess       Code = "log.access"
-	DaemonStart     Code = "daemon.start"
-	DaemonStop      Code = "daemon.stop"
-	DaemonHeartbeat Code = "daemon.heartbeat"
-	LogRotate       Code = "log.rotate"
-	LogRecovered    Code = "log.recovered"
-	LogFailure      Code = "log.failure"
-	LogEpoch        Code = "log.epoch"  // a new epoch begins
-	LogKey          Code = "log.key"    // another key signs it
-	LogDelete       Code = "log.delete" // a segment is removed, because it is old enough
-	ClockStep       Code = "clock.step"
+	ConnOpen         Code = "ssh.conn.open"
+	ConnRefused      Code = "ssh.conn.refused"
+	ConnClose        Code = "ssh.conn.close"
+	HandshakeFailed  Code = "ssh.handshake.failed"
+	AuthSuccess      Code = "auth.success"
+	AuthFailure      Code = "auth.failure"
+	ChannelOpen      Code = "ssh.channel.open"
+	ChannelDenied    Code = "ssh.channel.denied"
+	ProcStart        Code = "proc.start"
+	ProcEnd          Code = "proc.end"
+	ForwardOpen      Code = "forward.open"
+	ForwardRefused   Code = "forward.refused"
+	ForwardFailed    Code = "forward.failed"
+	ForwardClose     Code = "forward.close"
+	ForwardListen    Code = "forward.listen"
+	Traffic          Code = "ssh.traffic"
+	TargetDial       Code = "target.dial"   // the gate is about to dial and log in at a target
+	TargetOpen       Code = "target.open"   // the gate has logged in at a target of an inspected session
+	TargetFailed     Code = "target.failed" // it could not
+	TargetClose      Code = "target.close"
+	FileOp           Code = "sftp.op" // whatever the protocol; Kind says which
+	RecordingStart   Code = "recording.start"
+	RecordingChunk   Code = "recording.chunk"
+	RecordingEnd     Code = "recording.end"
+	RecordingFailed  Code = "recording.failed"
+	ConfigReload     Code = "config.reload"
+	AdminAction      Code = "admin.action"
+	LogAccess        Code = "log.access"
+	DaemonStart      Code = "daemon.start"
+	DaemonStop       Code = "daemon.stop"
+	DaemonHeartbeat  Code = "daemon.heartbeat"
+	LogRotate        Code = "log.rotate"
+	LogRecovered     Code = "log.recovered"
+	LogFailure       Code = "log.failure"
+	LogEpoch         Code = "log.epoch"  // a new epoch begins
+	LogKey           Code = "log.key"    // another key signs it
+	LogDelete        Code = "log.delete" // a segment is removed, because it is old enough
+	ClockStep        Code = "clock.step"
+	ArchiveFailure   Code = "archive.failure"   // the archive does not take what the gate has
+	ArchiveRecovered Code = "archive.recovered" // it does again
+	SinkDropped      Code = "sink.dropped"      // a sink let events go since the last such event; Count says how many
 )
 
 // Event is the facts of one audit record in plain values; the log turns them
@@ -86,7 +90,7 @@ type Event struct {
 	BytesIn, BytesOut int64     // client to target, target to client
 	TotalIn, TotalOut int64     // cumulative, ssh.traffic and ssh.conn.close
 	Start, End        time.Time // of the span that bytes or Count are of
-	Count             int       // aggregated refusals
+	Count             int       // aggregated refusals; sink.dropped: the events
 
 	Admin    *Admin         // admin.action, config.reload, log.access
 	File     string         // log.*, recording.* and config.reload: the file's path

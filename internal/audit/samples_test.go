@@ -75,6 +75,11 @@ func sampled() []Event {
 			as(Event{File: "/var/log/postern/audit/audit-00000000000000000000.jsonl", FileSize: 8388611, Extra: map[string]any{
 				"first_index": 0, "records": 7021, "retention_days": 365,
 			}}, LogDelete, "audit segment removed: older than 365 days", nil),
+			as(Event{Alert: true, Reason: "denied", Detail: "put audit.example.com/segments/audit-00000000000000000000.jsonl: AccessDenied", Extra: map[string]any{
+				"waiting_files": 3, "waiting_bytes": 8401230, "oldest_s": 904,
+			}}, ArchiveFailure, "the archive does not take what the gate has", nil),
+			as(Event{Extra: map[string]any{"failed_s": 1204}}, ArchiveRecovered, "the archive takes what the gate has again", nil),
+			as(Event{Count: 412, Start: noon.Add(-time.Minute), End: noon, Extra: map[string]any{"sink": "syslog"}}, SinkDropped, "syslog: 412 events dropped", nil),
 			as(clockStepped(-time.Hour, noon, noon.Add(-time.Hour), "while this process ran"), ClockStep, "the clock went back by 1h0m0s", nil),
 		},
 	)
@@ -105,6 +110,9 @@ func connectionSamples(session Event, hello *Hello, as sampler) []Event {
 func inspectionSamples(inside, tape Event, as sampler) []Event {
 	const command = "/opt/agent/upgrade.sh --check"
 	return []Event{
+		as(inside, TargetDial, "logging in as hadoop@node-3.cluster.internal", func(e *Event) {
+			e.Kind, e.Channel, e.Extra = "session", "0", map[string]any{"door": "login"}
+		}),
 		as(inside, TargetOpen, "logged in as hadoop@node-3.cluster.internal", func(e *Event) {
 			e.Kind, e.Channel, e.Extra = "direct-tcpip", "0", map[string]any{"door": "proxyjump", "host_key": "SHA256:vQ1x6cLq0sVn3gGk7b1m4oE2oQhXy9r1u0s5Zt8wA2E",
 				"key_id": "vendor session=" + e.Session + " rule=cluster-shell", "serial": "4611686018427387905", "login_ms": 21}

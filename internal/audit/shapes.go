@@ -111,6 +111,8 @@ var shapes = map[Code]shape{
 		means: "the client asked the gate to listen at `dst_endpoint` for it, and may or may not"},
 	Traffic: {class: 4007, activity: 6, name: "Traffic", good: informational, bad: informational, profiles: sshConnection, place: atGate,
 		means: "bytes of a live session since the last such event, and its totals"},
+	TargetDial: {class: 4007, activity: 1, name: "Open", good: informational, bad: medium, decision: true, refusal: unauthorized, profiles: sshConnection, place: atTarget,
+		means: "the gate is about to dial the target that a client named with its user name (`login@target`), and to log in there; what came of it is `target.open` or `target.failed`"},
 	TargetOpen: {class: 4007, activity: 1, name: "Open", good: informational, bad: medium, decision: true, refusal: errored, profiles: sshConnection, place: atTarget,
 		means: "the gate logged in at the target of an inspected session; `unmapped.postern` has the host key that it showed and what the gate's certificate said"},
 	TargetFailed: {class: 4007, activity: 4, name: "Fail", always: true, good: medium, bad: medium, decision: true, refusal: errored, profiles: sshConnection, place: atTarget,
@@ -153,6 +155,12 @@ var shapes = map[Code]shape{
 		means: "a segment is about to be removed because it is older than `audit.retention_days`; its hashes stay"},
 	ClockStep: {class: 6002, activity: 99, name: "Clock Step", good: medium, bad: medium, profiles: hostProfile,
 		means: "the clock was set back by more than a second or forward by more than a minute, and by how much"},
+	ArchiveFailure: {class: 1008, activity: 4, name: "Archive", always: true, good: high, bad: high,
+		means: "the archive does not take what is to be copied to it; that waits on the disk"},
+	ArchiveRecovered: {class: 1008, activity: 4, name: "Archive", good: medium, bad: medium,
+		means: "the archive takes what is to be copied to it again"},
+	SinkDropped: {class: 1008, activity: 3, name: "Export", always: true, good: medium, bad: medium,
+		means: "a sink (syslog, CloudWatch Logs) has dropped `count` events since the last event like this; here they all are"},
 }
 
 // unknown keeps an event whose code has no row: written down plainly rather

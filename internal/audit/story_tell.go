@@ -13,7 +13,7 @@ func (s *Story) tell(e *storyEvent) string {
 		return s.tellConnection(e)
 	case ChannelOpen, ChannelDenied, ProcStart, ProcEnd:
 		return s.tellChannel(e)
-	case TargetOpen, TargetFailed, TargetClose:
+	case TargetDial, TargetOpen, TargetFailed, TargetClose:
 		return s.tellTarget(e)
 	case ForwardOpen, ForwardRefused, ForwardFailed, ForwardClose, ForwardListen:
 		return s.tellForward(e)
@@ -113,6 +113,11 @@ func (s *Story) tellEnd(e *storyEvent) string {
 
 func (s *Story) tellTarget(e *storyEvent) string {
 	switch e.code() {
+	case TargetDial:
+		if !s.All {
+			return "" // target.open and target.failed say it
+		}
+		return "the gate goes to log in for it at " + e.destination() + e.by()
 	case TargetOpen:
 		text := "the gate logged in for it at " + e.destination() + e.by()
 		if key := e.Unmapped.Postern.HostKey; key != "" {

@@ -52,7 +52,7 @@ func TestEachReasonOfASessionHasWords(t *testing.T) {
 
 // ofNoSession says whether events that no session has come first in a row.
 func ofNoSession(events string) bool {
-	for _, code := range []string{"ssh.conn.refused", "config.reload", "daemon.", "log.", "clock."} {
+	for _, code := range []string{"ssh.conn.refused", "config.reload", "daemon.", "log.", "clock.", "archive."} {
 		if strings.HasPrefix(events, "`"+code) {
 			return true
 		}

@@ -76,6 +76,10 @@ func kindsOfLogs(t testing.TB) map[string]kind {
 		c.event(t, TargetOpen, "s1", `,"status_id":2`)
 		c.event(t, DaemonStop, "", "")
 	})
+	made("a target was dialled, and that is all", 0, "", func(c *crafted) {
+		c.event(t, TargetDial, "s1", "")
+		c.event(t, DaemonStop, "", "")
+	})
 	made("time ran back", 1, "it was written 59m59s before event 1", func(c *crafted) {
 		c.event(t, DaemonStart, "", "")
 		c.event(t, DaemonHeartbeat, "", "")
