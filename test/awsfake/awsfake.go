@@ -20,6 +20,7 @@ type Request struct {
 	Operation string // Sign, DescribeNetworkInterfaces ...
 	Body      []byte
 	HTTP      *http.Request
+	Header    http.Header // of the answer
 }
 
 // Fault makes calls fail. Zero fields match, or do, nothing in particular.
@@ -100,7 +101,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	call := Request{Service: service(r), Operation: operation(r, body), Body: body, HTTP: r}
+	call := Request{Service: service(r), Operation: operation(r, body), Body: body, HTTP: r, Header: w.Header()}
 	answer, fault := s.admit(call)
 	if answer == nil {
 		http.Error(w, "awsfake: no service "+call.Service, http.StatusNotImplemented)
@@ -109,8 +110,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if !fault.before(w, r, call) {
 		return
 	}
-	status, reply := answer(call)
 	w.Header().Set("Content-Type", contentType(r))
+	status, reply := answer(call)
 	w.Header().Set("X-Amzn-RequestId", "00000000-0000-0000-0000-000000000000")
 	if fault.Truncate > 0 && fault.Truncate < len(reply) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(reply)))
@@ -175,6 +176,9 @@ func ErrorBody(call Request, code, message string) []byte {
 	if call.HTTP.Header.Get("X-Amz-Target") != "" {
 		b, _ := json.Marshal(map[string]string{"__type": code, "message": message})
 		return b
+	}
+	if call.Service == "s3" {
+		return fmt.Appendf(nil, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>%s</Message><RequestId>0</RequestId></Error>`, code, message)
 	}
 	if call.Service == "ec2" {
 		return fmt.Appendf(nil, `<?xml version="1.0" encoding="UTF-8"?><Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>0</RequestID></Response>`, code, message)
