@@ -11,6 +11,7 @@ import (
 	"postern/internal/krl"
 	"postern/internal/metrics"
 	"postern/internal/policy"
+	"postern/internal/sink"
 	"postern/internal/upstream"
 )
 
@@ -27,14 +28,18 @@ type Config struct {
 	Upstream   upstream.Options
 	Login      Login
 	Audit      audit.Options // what the audit: section sets, but for the key
-	SigningKey string        // audit.signing_key
-	Recordings Recordings
-	Archive    Archive
-	Health     Health
-	Metrics    Metrics
-	Admin      Admin
-	Drain      Drain
-	Log        Log
+	SigningKey string        // audit.signing_key: a path, or the ARN of a key in KMS
+	// OldSigningKey is audit.old_signing_key, of the same kinds; "" = what lies
+	// beside a SigningKey that is a file.
+	OldSigningKey string
+	Recordings    Recordings
+	Archive       Archive
+	Sinks         Sinks
+	Health        Health
+	Metrics       Metrics
+	Admin         Admin
+	Drain         Drain
+	Log           Log
 
 	// Unused has a line for each key that is set and that this version does
 	// not act on; Warnings one for each setting that is surely not meant.
@@ -53,8 +58,8 @@ type AWS struct {
 // SSH is the ssh: section.
 type SSH struct {
 	HostKeys            []string // paths; made at first start where missing
-	HostCA              string
-	Algorithms          string // "modern", "post-quantum" or "compatible"
+	HostCA              string   // a path, or the ARN of a key in KMS
+	Algorithms          string   // "modern", "post-quantum" or "compatible"
 	LoginGraceTime      time.Duration
 	ClientAliveInterval time.Duration
 	ClientAliveCountMax int
@@ -70,7 +75,7 @@ type Sessions struct {
 // Login is what of the upstream: section says how the gate logs in at an
 // inspected target.
 type Login struct {
-	UserCA              string
+	UserCA              string // a path, or the ARN of a key in KMS
 	CertificateLifetime time.Duration
 	PrivateKey          string // "" = certificates
 	KnownHosts          []string
@@ -86,8 +91,18 @@ type Recordings struct {
 
 // Archive is the archive: section; without a Bucket nothing is archived.
 type Archive struct {
-	Bucket, Prefix, Region string
-	RetentionDays          int
+	Bucket, Prefix, Region, Endpoint string        // Prefix without a slash at its end
+	Retention                        time.Duration // of each object; 0 = the bucket's default
+	RetentionMode                    string        // "compliance" or "governance"
+	AnchorInterval                   time.Duration // from checkpoint to checkpoint in the bucket
+	AnchorMaxLag                     time.Duration // how far the bucket may be behind
+	Refuse                           bool          // when_behind: refuse: nobody is let in then
+}
+
+// Sinks is the sinks: section. One without an Address or a Group is not there.
+type Sinks struct {
+	Syslog     sink.SyslogOptions     // without Hostname
+	CloudWatch sink.CloudWatchOptions // Stream "" = the gate chooses
 }
 
 // Health is the health: section. TLSCert and TLSKey are both set or both "".

@@ -85,7 +85,7 @@ func defaults() *Config {
 		Login:      Login{UserCA: state + "user_ca", CertificateLifetime: 5 * time.Minute, KnownHosts: []string{"/etc/postern/known_hosts"}},
 		SigningKey: state + "audit_key",
 		Recordings: Recordings{Dir: state + "recordings", MinFree: 512 << 20},
-		Archive:    Archive{RetentionDays: 365},
+		Archive:    Archive{RetentionMode: "compliance", AnchorInterval: time.Minute, AnchorMaxLag: time.Hour},
 		Health:     Health{Listen: ":8022"},
 		Metrics:    Metrics{Listen: "127.0.0.1:9722"},
 		Admin:      Admin{Socket: "/run/postern/admin.sock", Frozen: state + "frozen.json"},
@@ -113,12 +113,16 @@ func (d *decoder) postern(root value, c *Config) {
 		may("audit", c.audit),
 		may("recordings", c.recordings),
 		may("archive", c.archive),
+		may("sinks", c.sinks),
 		may("health", c.health),
 		may("metrics", c.metrics),
 		may("admin", c.admin),
 		may("drain", c.drain),
 		may("log", c.log),
 	)
+	if c.Archive.Bucket != "" && d.at["audit.segment_age"] == nil {
+		c.Audit.SegmentAge = archivedSegmentAge
+	}
 	d.checkListeners(c)
 	d.checkAdmission(c)
 }
@@ -151,7 +155,7 @@ func (c *Config) ssh(v value) {
 	s := &c.SSH
 	v.mapping(
 		may("host_keys", listOf(&s.HostKeys, file)),
-		may("host_ca", scalar(&s.HostCA, file)),
+		may("host_ca", scalar(&s.HostCA, signingKey)),
 		may("algorithms", scalar(&s.Algorithms, oneOf("modern", "post-quantum", "compatible"))),
 		may("login_grace_time", scalar(&s.LoginGraceTime, duration(time.Second, 10*time.Minute))),
 		may("client_alive_interval", scalar(&s.ClientAliveInterval, aliveInterval)),
@@ -189,7 +193,7 @@ func (c *Config) limits(v value) {
 func (c *Config) upstream(v value) {
 	l := &c.Login
 	v.mapping(
-		may("user_ca", scalar(&l.UserCA, file)),
+		may("user_ca", scalar(&l.UserCA, signingKey)),
 		may("certificate_lifetime", scalar(&l.CertificateLifetime, duration(30*time.Second, 24*time.Hour))),
 		may("private_key", scalar(&l.PrivateKey, orNothing(file))),
 		may("known_hosts", listOf(&l.KnownHosts, file)),
@@ -201,7 +205,8 @@ func (c *Config) audit(v value) {
 	days := 0
 	v.mapping(
 		may("dir", scalar(&c.Audit.Dir, place)),
-		may("signing_key", scalar(&c.SigningKey, file)),
+		may("signing_key", scalar(&c.SigningKey, signingKey)),
+		may("old_signing_key", scalar(&c.OldSigningKey, orNothing(signingKey))),
 		may("origin", scalar(&c.Audit.Origin, orNothing(form(`[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}`, "a host or domain, such as gate1.example.com")))),
 		may("segment_size", scalar(&c.Audit.SegmentSize, segmentSize)),
 		may("segment_age", scalar(&c.Audit.SegmentAge, duration(time.Minute, 31*24*time.Hour))),
@@ -233,20 +238,6 @@ func (c *Config) recordings(v value) {
 	)
 }
 
-func (c *Config) archive(v value) {
-	a := &c.Archive
-	v.mapping(
-		later("bucket", scalar(&a.Bucket, orNothing(form(`[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]`, "the name of a bucket")))),
-		later("prefix", scalar(&a.Prefix, orNothing(form(`[A-Za-z0-9!_.*'()/-]{1,512}`, "a prefix of object names")))),
-		later("region", scalar(&a.Region, orNothing(region))),
-		later("retention_days", scalar(&a.RetentionDays, number(1, 36_500))),
-	)
-}
-
-func region(v value) (string, bool) {
-	return form(`[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}`, "an AWS region, such as us-east-1")(v)
-}
-
 func (c *Config) health(v value) {
 	h := &c.Health
 	v.mapping(
@@ -274,12 +265,15 @@ func (c *Config) admin(v value) {
 	)
 }
 
-// socketPath reads the path of a unix socket, which the kernel holds in 108
-// bytes, one of them a NUL.
+// maxSocketPath is how long the path of a unix socket may be: the kernel holds
+// it in 108 bytes, one of them a NUL.
+const maxSocketPath = 107
+
+// socketPath reads the path of a unix socket.
 func socketPath(v value) (string, bool) {
 	path, ok := place(v)
-	if ok && len(path) > 107 {
-		v.fault("%s is longer than the 107 bytes that the path of a socket may have", shown(path))
+	if ok && len(path) > maxSocketPath {
+		v.fault("%s is longer than the %d bytes that the path of a socket may have", shown(path), maxSocketPath)
 		return "", false
 	}
 	return path, ok

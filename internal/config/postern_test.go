@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/internal/admission"
+	"postern/internal/sink"
 )
 
 // write puts a file into a new folder and returns its path.
@@ -61,7 +62,7 @@ func TestAShortFileHasTheDocumentedDefaults(t *testing.T) {
 		Login:      Login{UserCA: "/var/lib/postern/user_ca", CertificateLifetime: 5 * time.Minute, KnownHosts: []string{"/etc/postern/known_hosts"}},
 		SigningKey: "/var/lib/postern/audit_key",
 		Recordings: Recordings{Dir: "/var/lib/postern/recordings", MinFree: 512 << 20},
-		Archive:    Archive{RetentionDays: 365},
+		Archive:    Archive{RetentionMode: "compliance", AnchorInterval: time.Minute, AnchorMaxLag: time.Hour},
 		Health:     Health{Listen: ":8022"},
 		Metrics:    Metrics{Listen: "127.0.0.1:9722"},
 		Admin:      Admin{Socket: "/run/postern/admin.sock", Frozen: "/var/lib/postern/frozen.json"},
@@ -114,9 +115,21 @@ ssh:
 limits: { max_startups: 1, max_startups_per_source: 2, max_sessions: 3, max_sessions_per_identity: 4, max_channels: 5, idle_timeout: 1h30m, penalties: off }
 policy: /p/policy.yaml
 upstream: { user_ca: /keys/user_ca, certificate_lifetime: 10m, private_key: /keys/id, known_hosts: [/k/1, /k/2], dial_timeout: 3s }
-audit: { dir: /a, signing_key: /keys/audit, min_free: 2GiB, origin: example.com/bastions, segment_size: 1MiB, segment_age: 1h, retention_days: 400 }
+audit: { dir: /a, signing_key: "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-1111-2222-333344445555", old_signing_key: /keys/audit, min_free: 2GiB, origin: example.com/bastions, segment_size: 1MiB, segment_age: 1h, retention_days: 400 }
 recordings: { dir: /r, recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p], on_failure: continue, min_free: 1GiB }
-archive: { bucket: evidence, prefix: gate/, region: eu-central-1, retention_days: 90 }
+archive:
+  bucket: evidence
+  prefix: gates/eu/
+  region: eu-central-1
+  endpoint: https://s3.example.com:9000
+  retention_days: 90
+  retention_mode: governance
+  anchor_interval: 30s
+  anchor_max_lag: 10m
+  when_behind: refuse
+sinks:
+  syslog: { address: "tls://siem.example.com:6514", ca: /t/ca, cert: /t/c, key: /t/k, server_name: siem, facility: local3, queue: 1MiB }
+  cloudwatch: { group: /gate/audit, stream: "gate 1", region: us-east-1, endpoint: "http://127.0.0.1:4566", queue: 2MiB }
 health: { listen: "127.0.0.1:1", tls_cert: /t/cert, tls_key: /t/key }
 metrics: { listen: ":9", web_config: /w/web.yaml, live_sessions: 0 }
 admin: { socket: /s/admin.sock, frozen: /s/frozen.json }
@@ -137,14 +150,20 @@ log: { level: debug, format: console }
 		Sessions:   Sessions{MaxChannels: 5, IdleTimeout: 90 * time.Minute},
 		PolicyPath: "/p/policy.yaml",
 		Login:      Login{UserCA: "/keys/user_ca", CertificateLifetime: 10 * time.Minute, PrivateKey: "/keys/id", KnownHosts: []string{"/k/1", "/k/2"}},
-		SigningKey: "/keys/audit",
+		SigningKey: "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-1111-2222-333344445555", OldSigningKey: "/keys/audit",
 		Recordings: Recordings{Dir: "/r", Recipients: []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}, Continue: true, MinFree: 1 << 30},
-		Archive:    Archive{Bucket: "evidence", Prefix: "gate/", Region: "eu-central-1", RetentionDays: 90},
-		Health:     Health{Listen: "127.0.0.1:1", TLSCert: "/t/cert", TLSKey: "/t/key"},
-		Metrics:    Metrics{Listen: ":9"},
-		Admin:      Admin{Socket: "/s/admin.sock", Frozen: "/s/frozen.json"},
-		Drain:      Drain{Timeout: time.Minute},
-		Log:        Log{Level: "debug", Format: "console"},
+		Archive: Archive{Bucket: "evidence", Prefix: "gates/eu", Region: "eu-central-1", Endpoint: "https://s3.example.com:9000",
+			Retention: 90 * 24 * time.Hour, RetentionMode: "governance", AnchorInterval: 30 * time.Second, AnchorMaxLag: 10 * time.Minute, Refuse: true},
+		Sinks: Sinks{
+			Syslog: sink.SyslogOptions{Address: "tls://siem.example.com:6514", CA: "/t/ca", Cert: "/t/c", Key: "/t/k", ServerName: "siem",
+				Facility: "local3", Queue: 1 << 20},
+			CloudWatch: sink.CloudWatchOptions{Group: "/gate/audit", Stream: "gate 1", Region: "us-east-1", Endpoint: "http://127.0.0.1:4566", Queue: 2 << 20},
+		},
+		Health:  Health{Listen: "127.0.0.1:1", TLSCert: "/t/cert", TLSKey: "/t/key"},
+		Metrics: Metrics{Listen: ":9"},
+		Admin:   Admin{Socket: "/s/admin.sock", Frozen: "/s/frozen.json"},
+		Drain:   Drain{Timeout: time.Minute},
+		Log:     Log{Level: "debug", Format: "console"},
 	}
 	want.Admission = admission.Options{
 		ProxyProtocol: admission.ProxyRequired,
@@ -161,8 +180,7 @@ log: { level: debug, format: console }
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}
-	unused := []string{"aws.region", "aws.load_balancer", "aws.endpoint_service", "aws.endpoint_owners", "aws.refresh",
-		"archive.bucket", "archive.prefix", "archive.region", "archive.retention_days"}
+	unused := []string{"aws.region", "aws.load_balancer", "aws.endpoint_service", "aws.endpoint_owners", "aws.refresh"}
 	for i := range unused {
 		unused[i] += ": not used by this version"
 	}
@@ -176,12 +194,59 @@ func TestAKeyThatIsSetToNothingIsNotReportedAsUnused(t *testing.T) {
 upstream: { private_key: "", known_hosts: [] }
 recordings: { recipients: [] }
 archive: { bucket: "", prefix: "", region: "" }
+aws: { endpoint_owners: [] }
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(c.Unused) != 0 {
 		t.Errorf("unused %q, want none", c.Unused)
+	}
+}
+
+func TestWithAnArchiveSegmentsAreClosedEachHour(t *testing.T) {
+	for yaml, want := range map[string]time.Duration{
+		"archive: { bucket: evidence }\n":                             time.Hour,
+		"archive: { bucket: evidence }\naudit: { segment_age: 3h }\n": 3 * time.Hour,
+		"archive: { bucket: \"\" }\n":                                 24 * time.Hour,
+	} {
+		c, err := Load(write(t, "postern.yaml", short+yaml))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Audit.SegmentAge != want {
+			t.Errorf("%s: a segment is closed after %s, want %s", yaml, c.Audit.SegmentAge, want)
+		}
+	}
+}
+
+// The sinks have no defaults to show: an address or a group is what makes one.
+func TestThePackagedFilesExampleOfSinksIsRead(t *testing.T) {
+	data, err := os.ReadFile("../../packaging/postern.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile(`(?m)^# (sinks:\n(?:#   .*\n)+)`).FindSubmatch(data)
+	if example == nil {
+		t.Fatal("the packaged file shows no sinks")
+	}
+	c, err := Load(write(t, "postern.yaml", short+strings.ReplaceAll(string(example[1]), "\n# ", "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Sinks.Syslog.Address != "tls://siem.example.com:6514" || c.Sinks.Syslog.Queue != 8<<20 || c.Sinks.CloudWatch.Group != "/postern/audit" {
+		t.Errorf("got %+v", c.Sinks)
+	}
+}
+
+func TestKeysInKMSAreNoFiles(t *testing.T) {
+	const arn = "arn:aws-us-gov:kms:us-gov-west-1:111122223333:alias/gate"
+	c, err := Load(write(t, "postern.yaml", short+"ssh: { host_ca: '"+arn+"' }\nupstream: { user_ca: '"+arn+"' }\naudit: { signing_key: '"+arn+"' }\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.SSH.HostCA != arn || c.Login.UserCA != arn || c.SigningKey != arn {
+		t.Errorf("host CA %s, user CA %s, signing key %s", c.SSH.HostCA, c.Login.UserCA, c.SigningKey)
 	}
 }
 
@@ -314,7 +379,7 @@ func TestThePackagedFileShowsTheDefaults(t *testing.T) {
 	if !reflect.DeepEqual(spelled, shipped) {
 		t.Errorf("uncommented %+v\nshipped     %+v", spelled, shipped)
 	}
-	for key := range strings.SplitSeq("listen admission ssh limits policy upstream audit recordings health metrics admin drain log", " ") {
+	for key := range strings.SplitSeq("listen admission ssh limits policy upstream audit recordings archive health metrics admin drain log", " ") {
 		if !strings.Contains(uncommented, "\n"+key+":") {
 			t.Errorf("the packaged file does not show %s", key)
 		}
