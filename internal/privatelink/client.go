@@ -1,0 +1,179 @@
+package privatelink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go/logging"
+)
+
+const (
+	defaultTimeout = 10 * time.Second
+	attempts       = 3
+	// maxBackoff keeps all attempts within a timeout of some seconds.
+	maxBackoff = 2 * time.Second
+)
+
+// Options say how AWS is reached.
+type Options struct {
+	Region   string        // "" = that of the environment, or of the instance metadata
+	Endpoint string        // URL of another server, for every service; "" = AWS, or what the environment says
+	Metadata string        // URL of another metadata service; "" = the instance's, or what the environment says
+	Timeout  time.Duration // of one question with its repetitions and pages; 0 = 10 s
+}
+
+// Client asks AWS. It may be used from any goroutine.
+type Client struct {
+	metadata metadataAPI
+	config   aws.Config
+	timeout  time.Duration
+
+	mu       sync.Mutex // guards services
+	services *services  // nil until the region is known
+}
+
+// services are the clients of one region.
+type services struct {
+	region  string
+	config  aws.Config
+	ec2     *ec2.Client
+	elb     *elb.Client
+	scaling scalingAPI
+	ssm     ssmAPI
+	secrets secretsAPI
+	s3      s3API
+}
+
+// metadataAPI is what is asked of the instance metadata, version 2.
+type metadataAPI interface {
+	GetInstanceIdentityDocument(context.Context, *imds.GetInstanceIdentityDocumentInput, ...func(*imds.Options)) (*imds.GetInstanceIdentityDocumentOutput, error)
+	GetMetadata(context.Context, *imds.GetMetadataInput, ...func(*imds.Options)) (*imds.GetMetadataOutput, error)
+}
+
+// scalingAPI is what is asked of Auto Scaling while the gate runs.
+type scalingAPI interface {
+	CompleteLifecycleAction(context.Context, *autoscaling.CompleteLifecycleActionInput, ...func(*autoscaling.Options)) (*autoscaling.CompleteLifecycleActionOutput, error)
+	RecordLifecycleActionHeartbeat(context.Context, *autoscaling.RecordLifecycleActionHeartbeatInput, ...func(*autoscaling.Options)) (*autoscaling.RecordLifecycleActionHeartbeatOutput, error)
+	DescribeLifecycleHooks(context.Context, *autoscaling.DescribeLifecycleHooksInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeLifecycleHooksOutput, error)
+}
+
+type ssmAPI interface {
+	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
+}
+
+type secretsAPI interface {
+	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
+}
+
+type s3API interface {
+	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
+}
+
+// Open sets up the client. It asks nobody: an AWS that can't be reached is no
+// reason not to start.
+func Open(ctx context.Context, o Options) (*Client, error) {
+	c := &Client{metadata: openMetadata(o.Metadata), timeout: o.Timeout}
+	if c.timeout <= 0 {
+		c.timeout = defaultTimeout
+	}
+	load := []func(*config.LoadOptions) error{
+		config.WithLogger(logging.Nop{}), // what matters comes as an error
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(c.timeout / 2)),
+		config.WithRetryer(retryer),
+		config.WithEC2RoleCredentialOptions(func(r *ec2rolecreds.Options) {
+			if client, ok := c.metadata.(ec2rolecreds.GetMetadataAPIClient); ok {
+				r.Client = client
+			}
+		}),
+	}
+	if o.Region != "" {
+		load = append(load, config.WithRegion(o.Region))
+	}
+	if o.Endpoint != "" {
+		load = append(load, config.WithBaseEndpoint(o.Endpoint))
+	}
+	var err error
+	if c.config, err = config.LoadDefaultConfig(ctx, load...); err != nil {
+		return nil, fmt.Errorf("set up the AWS SDK; look at AWS_CONFIG_FILE and what it names: %w", err)
+	}
+	return c, nil
+}
+
+func retryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = attempts, maxBackoff })
+}
+
+// in returns the clients of the gate's region, which it may have to ask the
+// instance metadata for.
+func (c *Client) in(ctx context.Context) (*services, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.services != nil {
+		return c.services, nil
+	}
+	cfg := c.config.Copy()
+	if cfg.Region == "" {
+		document, err := c.identity(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("find out the region; set aws.region where there is no instance metadata: %w", err)
+		}
+		cfg.Region = document.Region
+	}
+	c.services = &services{
+		region: cfg.Region, config: cfg,
+		ec2: ec2.NewFromConfig(cfg), elb: elb.NewFromConfig(cfg), scaling: autoscaling.NewFromConfig(cfg),
+		ssm: ssm.NewFromConfig(cfg), secrets: secretsmanager.NewFromConfig(cfg), s3: s3.NewFromConfig(cfg, pathStyle),
+	}
+	return c.services, nil
+}
+
+// pathStyle is for other servers than AWS: a bucket of theirs has no host name.
+func pathStyle(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil }
+
+// Region is the gate's region.
+func (c *Client) Region(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	s, err := c.in(ctx)
+	if err != nil {
+		return "", err
+	}
+	return s.region, nil
+}
+
+// pages collects the items of all pages: next asks for one and returns the
+// token of the next page, "" with the last.
+func pages[T any](next func(token *string) ([]T, *string, error)) ([]T, error) {
+	var all []T
+	seen := map[string]bool{}
+	for token := (*string)(nil); ; {
+		items, following, err := next(token)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, items...)
+		if aws.ToString(following) == "" {
+			return all, nil
+		}
+		// A server that gives a token twice would be asked for ever.
+		if seen[*following] {
+			return nil, errors.New("the answer's pages go round in a circle")
+		}
+		seen[*following], token = true, following
+	}
+}
