@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/crypto/ssh"
 
 	"postern/internal/audit"
@@ -110,7 +111,24 @@ func (c *session) arriveAt(ctx context.Context, d destination) (*arrived, *refus
 		c.refuseLogin(nil, d, v.addr(), ref)
 		return nil, ref
 	}
-	return c.arrive(ctx, arrival{destination: d, verdict: v, extra: map[string]any{"door": "login"}})
+	a := arrival{destination: d, verdict: v, extra: map[string]any{"door": "login"}}
+	if ref := c.writeDial(ctx, a); ref != nil {
+		return nil, ref
+	}
+	return c.arrive(ctx, a)
+}
+
+// writeDial makes it durable that a destination is about to be dialled. Through
+// a ProxyJump, forward.open has said so. The refusal leaves the session to be
+// turned away, which shows its client more than a cut would.
+func (c *session) writeDial(ctx context.Context, a arrival) *refusal {
+	e := c.targetEvent(a)
+	e.Code, e.Message = audit.TargetDial, "logging in as "+a.destination.String()
+	if err := c.server.opt.Audit.Append(ctx, e); err != nil {
+		c.log.Error("target not dialled: the audit log takes no event", zap.String("target", a.host), zap.Error(err))
+		return refuse(nil, reasonAuditUnavailable, "%v", err)
+	}
+	return nil
 }
 
 // endedBy gives the session's last event the reason for which its target's
