@@ -24,6 +24,7 @@ type cli struct {
 	Audit        auditCmd        `cmd:"" help:"Read the audit log."`
 	Recordings   recordingsCmd   `cmd:"" help:"List, show, play, search and export what was recorded."`
 	ClientConfig clientConfigCmd `cmd:"" name:"client-config" help:"Print the ssh_config and known_hosts lines for an identity."`
+	Completion   completionCmd   `cmd:"" help:"Print the completions of a shell."`
 	Version      versionCmd      `cmd:"" help:"Print what this binary is."`
 }
 
