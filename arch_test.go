@@ -28,6 +28,7 @@ var imports = map[string][]string{
 	"internal/archive":     {"internal/durable"},
 	"internal/audit":       {"internal/durable"},
 	"internal/config":      {"internal/admission", "internal/archive", "internal/audit", "internal/kms", "internal/krl", "internal/metrics", "internal/policy", "internal/privatelink", "internal/sink", "internal/upstream"},
+	"internal/doctor":      {},
 	"internal/durable":     {},
 	"internal/health":      {},
 	"internal/kexinit":     {},
@@ -45,7 +46,7 @@ var imports = map[string][]string{
 		"internal/metrics", "internal/policy", "internal/record", "internal/upstream"},
 	"internal/upstream": {},
 
-	"cmd/agent": {"internal/admin", "internal/admission", "internal/archive", "internal/audit", "internal/config", "internal/durable", "internal/health",
+	"cmd/agent": {"internal/admin", "internal/admission", "internal/archive", "internal/audit", "internal/config", "internal/doctor", "internal/durable", "internal/health",
 		"internal/kms", "internal/krl", "internal/metrics", "internal/nlb", "internal/policy", "internal/privatelink", "internal/record", "internal/review",
 		"internal/sink", "internal/sshgate", "internal/upstream"},
 
@@ -73,7 +74,7 @@ var banned = []struct {
 	{"log", "", []string{"internal/metrics"}, "zap writes the operator's log, audit the other"},
 	{"log/slog", "", []string{"internal/metrics"}, "zap writes the operator's log, audit the other"},
 	{"math/rand", "", nil, "math/rand/v2 for what may be guessed, crypto/rand for what may not"},
-	{"github.com/aws", "", []string{"internal/privatelink", "internal/archive", "internal/kms", "internal/sink", "test/s3server"}, "AWS is remote; only these know of it"},
+	{"github.com/aws", "", []string{"internal/doctor", "internal/privatelink", "internal/archive", "internal/kms", "internal/sink", "test/s3server"}, "AWS is remote; only these know of it"},
 	{"unsafe", "", nil, "no memory tricks in a gate"},
 	{"testing", "internal", nil, "testing code does not ship"},
 }
