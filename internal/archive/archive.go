@@ -4,12 +4,18 @@
 // on the disk.
 //
 // The role that copies needs s3:PutObject below the prefix, and
-// s3:PutObjectRetention where Options.Retention is set;
-// s3:AbortMultipartUpload clears away what was broken off. s3:GetObject and
-// s3:ListBucket compare an object that is there already, and read the archive
-// back. With s3:GetBucketObjectLockConfiguration a bucket that locks nothing is
-// found before the first object; without, by the first answer. It must not
-// have s3:DeleteObjectVersion, s3:BypassGovernanceRetention or s3:PutBucket*.
+// s3:PutObjectRetention where Options.Retention is set; s3:GetObject and
+// s3:ListBucket to compare an object that is there already, which a lost ledger
+// makes necessary; s3:AbortMultipartUpload to clear away what was broken off. With
+// s3:GetBucketObjectLockConfiguration a bucket that locks nothing is found before
+// the first object is put; without, by the first answer.
+//
+// Who reads needs s3:ListBucketVersions and s3:GetObjectVersion: what counts of a
+// key is the first version that was put there, whatever came on top. Object Lock
+// keeps that one, and does not keep the next from covering it.
+//
+// Nobody on the gate may have s3:DeleteObject, s3:DeleteObjectVersion,
+// s3:BypassGovernanceRetention or s3:PutBucket*.
 package archive
 
 import (
@@ -65,12 +71,6 @@ type Status struct {
 	Copied int       // in this pass
 	Err    error     // the first failure of this pass
 	Reason string    // of Err, from a fixed set: throttled, denied, unreachable, conflict, clock_skew, missing_bucket, no_lock, file, other
-}
-
-// Object is one object of the archive.
-type Object struct {
-	Key  string // below Prefix
-	Size int64  // bytes
 }
 
 // Archive is an open archive. Its methods may be called from any goroutine.

@@ -6,8 +6,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // digits is how many a key's number has, so that keys sort as numbers do.
@@ -30,23 +28,26 @@ func numbered(prefix string, n int64) string { return fmt.Sprintf("%s%0*d", pref
 // numbers are the first numbers from n on of keys below prefix, in order, and
 // whether more may follow.
 func (a *Archive) numbers(ctx context.Context, prefix string, n int64) (found []int64, more bool, err error) {
-	after := prefix
+	at := place{key: prefix}
 	if n > 0 {
-		after = numbered(prefix, n-1)
+		at.key = numbered(prefix, n-1)
 	}
-	page, err := a.page(ctx, prefix, after, "")
-	if err != nil {
-		return nil, false, err
-	}
-	for _, o := range page.Contents {
-		name := strings.TrimPrefix(a.shortKey(o.Key), prefix)
-		number, ok := parseNumber(name)
-		if ok {
-			found = append(found, number)
+	for {
+		p, err := a.page(ctx, prefix, "", at)
+		if err != nil {
+			return nil, false, err
 		}
-		more = ok && aws.ToBool(page.IsTruncated) // other names sort after numbers
+		for _, v := range p.versions {
+			if number, ok := parseNumber(strings.TrimPrefix(v.Key, prefix)); ok && number >= n {
+				found = append(found, number)
+			}
+		}
+		more = p.next != (place{}) && p.next.key < prefix+":" // which comes after all digits
+		if len(found) > 0 || !more {
+			return found, more, nil
+		}
+		at = p.next
 	}
-	return found, more, nil
 }
 
 func parseNumber(name string) (int64, bool) {
@@ -74,6 +75,7 @@ func (s search) newest(hint int64) (int64, error) {
 		}
 		if len(found) > 0 {
 			below = found[len(found)-1]
+			step = max(step, below-found[0]) // a page is the shortest step that tells anything
 			if !more {
 				return below, nil
 			}
@@ -91,9 +93,9 @@ func (s search) newest(hint int64) (int64, error) {
 func next(below, above, step int64) (int64, int64) {
 	switch {
 	case above == math.MaxInt64: // nothing but numbers so far
-		return below + 1 + min(step, above-below-2), 8 * min(step, math.MaxInt64/8)
+		return below + 1 + min(step, above-below-2), 16 * min(step, math.MaxInt64/16)
 	case below < 0: // nothing at all so far
-		return max(0, above-step), 8 * min(step, math.MaxInt64/8)
+		return max(0, above-step), 16 * min(step, math.MaxInt64/16)
 	}
 	return below + 1 + (above-below-1)/2, step
 }

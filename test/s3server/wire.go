@@ -33,6 +33,8 @@ type Fault struct {
 	Upload   int64         // the connection is cut once so many bytes of the request have passed on; -1 = 0 bytes
 	Answer   int64         // the connection is cut after so many bytes of the answer's body; -1 = 0 bytes
 
+	Flip bool // one bit of the answer's body comes over wrong
+
 	hit int
 }
 
@@ -183,6 +185,9 @@ func pass(f Fault, proxy http.Handler, rw http.ResponseWriter, req *http.Request
 	if f.Answer != 0 {
 		rw = &cutWriter{ResponseWriter: rw, left: max(0, f.Answer)}
 	}
+	if f.Flip {
+		rw = &flipWriter{ResponseWriter: rw}
+	}
 	proxy.ServeHTTP(rw, req)
 }
 
@@ -232,4 +237,18 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 		panic(http.ErrAbortHandler)
 	}
 	return n, err
+}
+
+// flipWriter changes a bit of the first byte.
+type flipWriter struct {
+	http.ResponseWriter
+	done bool
+}
+
+func (f *flipWriter) Write(p []byte) (int, error) {
+	if !f.done && len(p) > 0 {
+		p = append([]byte{p[0] ^ 1}, p[1:]...)
+		f.done = true
+	}
+	return f.ResponseWriter.Write(p)
 }
