@@ -17,6 +17,7 @@ type Account struct {
 	Self       string   // the instance whose metadata IMDS shows
 	Denied     []string // IAM actions that are refused: "ec2:DescribeSubnets"
 	Page       int      // most items in an answer, whatever was asked for; 0 = no limit
+	Unfiltered bool     // filters are taken no notice of
 
 	VPCs            []VPC
 	Subnets         []Subnet
@@ -154,6 +155,8 @@ type Instance struct {
 	Endpoint  string  `xml:"metadataOptions>httpEndpoint"`
 	HopLimit  int     `xml:"metadataOptions>httpPutResponseHopLimit"`
 	Tags      []Tag   `xml:"tagSet>item"`
+	// Established is the connection tracking's timeout of established TCP, in seconds; 0 = not set.
+	Established int `xml:"networkInterfaceSet>item>connectionTrackingConfiguration>tcpEstablishedTimeout,omitempty"`
 }
 
 // Group names a security group.

@@ -65,7 +65,7 @@ func ec2Reply(c call, inner string) (int, []byte) {
 }
 
 func describe[T any](a *Account, c call, items []T, k kind[T]) (int, []byte) {
-	items, code, fault := k.choose(c, items)
+	items, code, fault := k.choose(c, items, a.Unfiltered)
 	if code != "" {
 		return c.fail(http.StatusBadRequest, code, "%s", fault)
 	}

@@ -46,7 +46,7 @@ func elbReply(c call, inner string) (int, []byte) {
 }
 
 func elbList[T any](a *Account, c call, items []T, k kind[T]) (int, []byte) {
-	items, code, fault := k.choose(c, items)
+	items, code, fault := k.choose(c, items, a.Unfiltered)
 	if code != "" {
 		return c.fail(http.StatusBadRequest, code, "%s", fault)
 	}

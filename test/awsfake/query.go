@@ -101,8 +101,9 @@ type kind[T any] struct {
 	filters map[string]func(T) []string
 }
 
-// choose returns the items that the call asks for, of all there are.
-func (k kind[T]) choose(c call, items []T) (chosen []T, code, fault string) {
+// choose returns the items that the call asks for, of all there are; filters
+// are for nothing where unfiltered is set.
+func (k kind[T]) choose(c call, items []T, unfiltered bool) (chosen []T, code, fault string) {
 	chosen = slices.Clone(items)
 	if k.ids != "" {
 		if wanted := c.all(k.ids); len(wanted) > 0 {
@@ -121,7 +122,7 @@ func (k kind[T]) choose(c call, items []T) (chosen []T, code, fault string) {
 			return nil, "InvalidParameterValue", fmt.Sprintf("The filter '%s' is invalid", name)
 		}
 		chosen = slices.DeleteFunc(chosen, func(t T) bool {
-			return !slices.ContainsFunc(values(t), func(v string) bool { return slices.Contains(wanted, v) })
+			return !unfiltered && !slices.ContainsFunc(values(t), func(v string) bool { return slices.Contains(wanted, v) })
 		})
 	}
 	return chosen, "", ""

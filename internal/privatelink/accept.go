@@ -1,0 +1,53 @@
+package privatelink
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+)
+
+// acceptAPI is what is asked of EC2 where accept_endpoints is set.
+type acceptAPI interface {
+	AcceptVpcEndpointConnections(context.Context, *ec2.AcceptVpcEndpointConnectionsInput, ...func(*ec2.Options)) (*ec2.AcceptVpcEndpointConnectionsOutput, error)
+}
+
+// acceptable are the endpoints that wait to be accepted and belong to one of the
+// owners.
+func acceptable(all []Endpoint, owners []string) []Endpoint {
+	return slices.DeleteFunc(slices.Clone(all), func(e Endpoint) bool {
+		return !e.is(statePending) || !slices.Contains(owners, e.Owner)
+	})
+}
+
+// Accept accepts pending endpoints. An endpoint that was not accepted has its
+// error in the map; the other error is of the call as a whole. It needs
+// ec2:AcceptVpcEndpointConnections.
+func (c *Client) Accept(ctx context.Context, service string, ids []string) (map[string]error, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	s, err := c.in(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return accept(ctx, s.ec2, service, ids)
+}
+
+// accept reads what was unsuccessful: AWS answers with success either way.
+func accept(ctx context.Context, api acceptAPI, service string, ids []string) (map[string]error, error) {
+	out, err := api.AcceptVpcEndpointConnections(ctx, &ec2.AcceptVpcEndpointConnectionsInput{ServiceId: &service, VpcEndpointIds: ids})
+	if err != nil {
+		return nil, explain("ec2:AcceptVpcEndpointConnections", err)
+	}
+	failed := map[string]error{}
+	for _, u := range out.Unsuccessful {
+		code, message := "unknown", "no reason was given"
+		if u.Error != nil {
+			code, message = aws.ToString(u.Error.Code), aws.ToString(u.Error.Message)
+		}
+		failed[aws.ToString(u.ResourceId)] = fmt.Errorf("AWS did not accept the endpoint: %s: %s", code, message)
+	}
+	return failed, nil
+}
