@@ -75,13 +75,49 @@ func (g *gate) openAudit(c *config.Config) error {
 	o := auditOptions(c, g.metrics, g.log)
 	o.NewEpoch = g.newEpoch
 	var err error
-	if o.Key, o.OldKey, err = auditKeys(c.SigningKey); err != nil {
+	if o.Key, o.OldKey, err = auditKeys(c); err != nil {
+		return err
+	}
+	if err := g.copyAudit(c, &o); err != nil {
 		return configFault(err)
 	}
 	if g.audit, err = audit.Open(o); err != nil {
 		return auditFault(fmt.Errorf("open the audit log: %w", err))
 	}
+	if g.archive != nil {
+		g.archive.opened(g.audit)
+	}
 	g.log.Info("audit log", zap.String("origin", g.audit.Origin()), zap.Int64("size", g.audit.Size()), zap.String("vkey", g.audit.VerifierKey()))
+	return nil
+}
+
+// copyAudit has the log tell the archive and the sinks of what it writes, and
+// compares it with what the archive has of it.
+func (g *gate) copyAudit(c *config.Config, o *audit.Options) error {
+	var err error
+	if g.sinks, err = newSinks(c.Sinks, g.log); err != nil {
+		return err
+	}
+	g.metrics.WatchSinks(g.sinks.stats)
+	if g.archive, err = newArchiver(c, g.log, g.metrics, g.beginDrain); err != nil {
+		return err
+	}
+	appended, signed := o.Appended, o.Signed
+	o.Appended = func(d time.Duration, codes []audit.Code, err error) {
+		appended(d, codes, err)
+		g.archive.appended(codes)
+	}
+	o.Signed = func(size int64, err error) {
+		signed(size, err)
+		g.archive.signed()
+	}
+	o.Written = func(first int64, lines []byte) {
+		g.sinks.offer(lines)
+		g.archive.written(first, lines)
+	}
+	if g.archive != nil {
+		o.Archived, o.Anchors = g.archive.archived, g.archive.before()
+	}
 	return nil
 }
 
@@ -101,7 +137,7 @@ func (g *gate) buildServer(c *config.Config, door *admission.Gate) error {
 		return configFault(fmt.Errorf("load the host keys: %w", err))
 	}
 	o.Admission, o.Audit, o.Metrics, o.Log = door, g.audit, g.metrics, g.log
-	o.Upstream = upstream.New(c.Upstream)
+	o.Upstream, o.Archived = upstream.New(c.Upstream), g.archive.ready
 	if err := g.buildInspection(c, &o); err != nil {
 		return err
 	}
@@ -135,6 +171,9 @@ func (g *gate) checks(c *config.Config) []health.Check {
 	all := []health.Check{
 		{Name: "ssh", Test: func() error { return g.sshListener.accepting(acceptPatience) }, Failing: "connections are not accepted"},
 		{Name: "audit", Test: g.audit.Ready, Failing: "the audit log can't be written, so nobody is let in"},
+	}
+	if c.Archive.Refuse {
+		all = append(all, health.Check{Name: "archive", Test: g.archive.ready, Failing: "the archive of the audit log is too far behind, so nobody is let in"})
 	}
 	if !c.Recordings.Continue {
 		all = append(all, health.Check{Name: "recordings", Test: g.recordings.Ready, Failing: "no recording can begin, so no inspected session can"})

@@ -10,6 +10,7 @@ import (
 
 	"postern/internal/audit"
 	"postern/internal/config"
+	"postern/internal/kms"
 )
 
 type checkCmd struct {
@@ -93,13 +94,27 @@ func checkNamedFiles(c *config.Config) error {
 	if _, err := healthTLS(c.Health); err != nil {
 		return fmt.Errorf("%s: health.tls_cert: %w", c.Path, err)
 	}
-	if _, err := audit.LoadKey(c.SigningKey); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+	if err := checkAuditKey(c.SigningKey); err != nil {
 		return fmt.Errorf("%s: audit.signing_key: %w", c.Path, err)
+	}
+	if err := checkSinks(c.Sinks); err != nil {
+		return fmt.Errorf("%s: %w", c.Path, err)
 	}
 	if err := checkInspection(c); err != nil {
 		return fmt.Errorf("%s: %w", c.Path, err)
 	}
 	return nil
+}
+
+func checkAuditKey(ref string) error {
+	if kms.IsKey(ref) {
+		return nil
+	}
+	_, err := audit.LoadKey(ref)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 func (f *checked) add(errs ...error) {

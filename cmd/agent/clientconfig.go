@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"postern/internal/config"
+	"postern/internal/kms"
 	"postern/internal/policy"
 )
 
@@ -89,12 +90,28 @@ func knownLines(cfg *config.Config, rules []policy.Rule) (string, error) {
 	if len(names) == 0 {
 		return lines.String(), nil
 	}
-	ca, err := publicHostKeys([]string{cfg.SSH.HostCA})
+	ca, err := publicCA(cfg.SSH.HostCA)
 	if err != nil {
 		return "", fmt.Errorf("read the host CA: %w", err)
 	}
-	fmt.Fprintf(&lines, "@cert-authority %s %s", strings.Join(names, ","), ssh.MarshalAuthorizedKey(ca[0]))
+	fmt.Fprintf(&lines, "@cert-authority %s %s", strings.Join(names, ","), ssh.MarshalAuthorizedKey(ca))
 	return lines.String(), nil
+}
+
+// publicCA is the public key of a CA: of one in KMS, KMS is asked for it.
+func publicCA(ref string) (ssh.PublicKey, error) {
+	if kms.IsKey(ref) {
+		key, err := kmsSigner(ref)
+		if err != nil {
+			return nil, err
+		}
+		return ssh.NewPublicKey(key.Public())
+	}
+	keys, err := publicHostKeys([]string{ref})
+	if err != nil {
+		return nil, err
+	}
+	return keys[0], nil
 }
 
 // printJumps sends what goes to inspected targets through the gate.

@@ -11,6 +11,7 @@ import (
 	"filippo.io/age"
 
 	"postern/internal/config"
+	"postern/internal/kms"
 	"postern/internal/record"
 	"postern/internal/sshgate"
 	"postern/internal/upstream"
@@ -20,11 +21,11 @@ import (
 // at the first start where they are missing, and the place for recordings.
 func (g *gate) buildInspection(c *config.Config, o *sshgate.Options) error {
 	var err error
-	if o.HostCA, err = sshgate.LoadCA(c.SSH.HostCA); err != nil {
-		return configFault(fmt.Errorf("load ssh.host_ca %s: %w", c.SSH.HostCA, err))
+	if o.HostCA, err = caKey(c.SSH.HostCA); err != nil {
+		return keyFault(c.SSH.HostCA, fmt.Errorf("load ssh.host_ca %s: %w", c.SSH.HostCA, err))
 	}
 	if o.Minter, err = newMinter(c.Login); err != nil {
-		return configFault(err)
+		return keyFault(c.Login.UserCA, err)
 	}
 	ro, err := recordOptions(c.Recordings)
 	if err != nil {
@@ -46,7 +47,7 @@ func newMinter(l config.Login) (*upstream.Minter, error) {
 		if o.Key, err = sshgate.LoadSigner(l.PrivateKey); err != nil {
 			return nil, fmt.Errorf("load upstream.private_key %s: %w", l.PrivateKey, err)
 		}
-	} else if o.CA, err = sshgate.LoadCA(l.UserCA); err != nil {
+	} else if o.CA, err = caKey(l.UserCA); err != nil {
 		return nil, fmt.Errorf("load upstream.user_ca %s: %w", l.UserCA, err)
 	}
 	return upstream.NewMinter(o)
@@ -82,7 +83,7 @@ func loadKnownHosts(l config.Login) (*upstream.KnownHosts, error) {
 
 // checkInspection reads what buildInspection will, and makes nothing. A CA
 // that is missing will be made; one that only the gate's user may read is its
-// own affair.
+// own affair, and so is one in KMS, which only the gate's role may use.
 func checkInspection(c *config.Config) error {
 	if _, err := loadKnownHosts(c.Login); err != nil {
 		return err
@@ -103,6 +104,9 @@ func checkInspection(c *config.Config) error {
 }
 
 func checkCA(key, path string) error {
+	if kms.IsKey(path) {
+		return nil
+	}
 	_, err := sshgate.LoadSigner(path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil

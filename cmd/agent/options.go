@@ -1,11 +1,8 @@
 package main
 
 import (
-	"crypto"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
@@ -66,19 +63,6 @@ func auditOptions(c *config.Config, m *metrics.Metrics, log *zap.Logger) audit.O
 		log.Error("audit log", zap.Stringer("state", s), zap.Error(err))
 	}
 	return o
-}
-
-// auditKeys reads the key that signs the audit log, makes it where it is
-// missing, and reads the one before it, if that is still beside it.
-func auditKeys(path string) (key, old crypto.Signer, err error) {
-	if key, err = audit.LoadOrMakeKey(path); err != nil {
-		return nil, nil, fmt.Errorf("load audit.signing_key: %w", err)
-	}
-	old, err = audit.LoadKey(path + ".old")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("load the key before audit.signing_key: %w", err)
-	}
-	return key, old, nil
 }
 
 // auditFault tells a log that must not be written on from one that can't be:

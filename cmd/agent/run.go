@@ -43,6 +43,8 @@ type gate struct {
 	admin   *admin.Server
 
 	recordings *record.Store
+	archive    *archiver // nil = there is none
+	sinks      *sinks
 
 	sshListener                                  *watchedListener
 	healthListener, metricsListener, adminSocket net.Listener
@@ -103,6 +105,8 @@ func (g *gate) serve(ctx context.Context) error {
 		defer close(l.written)
 		return g.audit.Run(l.write)
 	})
+	parts.Go(func() error { return g.archive.run(l.ops) })
+	parts.Go(func() error { return g.sinks.run(l.ops, g.audit) })
 	parts.Go(func() error {
 		defer close(l.recorded)
 		return g.recordings.Run(l.record)

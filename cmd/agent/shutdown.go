@@ -14,8 +14,9 @@ import (
 
 // ending is why a gate ends.
 type ending struct {
-	reason string // SIGTERM, SIGINT, drain, part_failed or stopped
+	reason string // SIGTERM, SIGINT, drain, part_failed, rolled_back or stopped
 	by     string // who, for drain
+	err    error  // what the process is to end with: sessions are cut at once
 }
 
 // beginDrain lets the gate end; the first reason given counts.
@@ -32,6 +33,11 @@ func (g *gate) beginDrain(why ending) {
 // served while this ran.
 func (g *gate) shutdown(failed, force context.Context, l *life) error {
 	why := g.awaitEnd(failed, force)
+	force, cutNow := context.WithCancel(force)
+	defer cutNow()
+	if why.err != nil {
+		cutNow()
+	}
 	g.draining.Store(true)
 	g.systemd.notify(daemon.SdNotifyStopping)
 	g.health.Drain()
@@ -51,7 +57,8 @@ func (g *gate) shutdown(failed, force context.Context, l *life) error {
 	err := g.farewell(why, live, cut)
 	l.stopWrite()
 	<-l.written
-	err = errors.Join(err, g.audit.Close())
+	g.archive.flush() // the last checkpoint
+	err = errors.Join(why.err, err, g.audit.Close())
 	g.log.Info("stopped", zap.String("reason", why.reason), zap.Int("drained", live-cut), zap.Int("cut", cut), zap.Error(err))
 	return err
 }

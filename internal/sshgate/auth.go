@@ -327,6 +327,11 @@ func (a *authenticator) admit(p *principal) *refusal {
 	if err := s.opt.Audit.Ready(); err != nil {
 		return refuse(&p.auth, reasonAuditUnavailable, "%v", err)
 	}
+	if s.opt.Archived != nil {
+		if err := s.opt.Archived(); err != nil {
+			return refuse(&p.auth, reasonArchiveBehind, "%v", err)
+		}
+	}
 	if s.draining.Load() {
 		return refuse(&p.auth, reasonDraining, "the gate is draining")
 	}

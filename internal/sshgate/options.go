@@ -38,6 +38,10 @@ type Options struct {
 	Recordings *record.Store    // nil: only rules that switch recording off serve sessions
 	Continue   bool             // a session goes on when its recording fails, whatever its rule says
 
+	// Archived, if set, is nil while the archive of the audit log is no further
+	// behind than it may be; otherwise nobody new is let in.
+	Archived func() error
+
 	Admission *admission.Gate
 	Audit     Auditor
 	Metrics   *metrics.Metrics

@@ -4,6 +4,7 @@ package sshgate
 // upstream come on top. Each is an audit code and a metric label.
 const (
 	reasonAuditUnavailable  = "audit_unavailable"
+	reasonArchiveBehind     = "archive_behind"
 	reasonDraining          = "draining"
 	reasonKilled            = "killed"
 	reasonKeepalive         = "keepalive_timeout"
@@ -69,6 +70,8 @@ func sentence(reason string) string {
 	switch reason {
 	case reasonAuditUnavailable:
 		return "this gate can't write its audit log, so it lets nobody through"
+	case reasonArchiveBehind:
+		return "this gate's audit log is not archived as it must be, so nobody new is let through"
 	case reasonDraining:
 		return "this gate is shutting down; please connect again"
 	case reasonKilled:
