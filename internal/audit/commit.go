@@ -78,7 +78,8 @@ func (l *Log) take() []*entry {
 // durable there.
 func (l *Log) write(records []record) error {
 	l.buf = l.buf[:0]
-	next := l.next.Load()
+	first := l.next.Load()
+	next := first
 	for _, r := range records {
 		l.buf = r.appendTo(l.buf, next)
 		next++
@@ -89,6 +90,9 @@ func (l *Log) write(records []record) error {
 	l.next.Store(next)
 	if l.ledger != nil {
 		l.ledger.add(l.buf)
+	}
+	if l.opts.Written != nil {
+		l.opts.Written(first, l.buf)
 	}
 	return nil
 }

@@ -50,20 +50,48 @@ func (l *Log) start() error {
 	if err != nil {
 		return err
 	}
+	if err := l.findAhead(last); err != nil {
+		return err
+	}
 	l.findings = append(l.findings, l.epochEvent(last))
 	return l.load()
 }
 
-// epochEvent is the first of a new epoch.
+// findAhead finds the anchor from which the epoch that begins is to go on,
+// because it is of more than was put aside here.
+func (l *Log) findAhead(last int64) error {
+	anchors, err := l.anchored(l.opts.Anchors)
+	if err != nil {
+		return err
+	}
+	origin, size, _ := Origin(epochDir(l.opts.Dir, last)) // where that is damaged the anchor is ahead of it
+	aside := l.local(origin, size, nil)
+	for _, a := range anchors {
+		ours := a.instance == aside.instance || a.host == aside.host
+		newer := a.epoch > last || a.epoch == last && (a.instance != aside.instance || a.Size > size)
+		if ours && newer && a.Size > 0 {
+			l.ahead = &a
+		}
+	}
+	return nil
+}
+
+// epochEvent is the first of a new epoch. Where an anchor is ahead of what was
+// put aside, that is what the epoch goes on from.
 func (l *Log) epochEvent(ended int64) Event {
 	e := Event{Code: LogEpoch, Message: "a new epoch of the audit log begins", Alert: true, Detail: l.opts.NewEpoch, Extra: map[string]any{}}
-	if ended == 0 {
-		return e
+	if ended > 0 {
+		e.File = epochDir(l.opts.Dir, ended)
+		e.Extra["ended_epoch"] = ended
+		if signed, err := os.ReadFile(filepath.Join(e.File, checkpointFile)); err == nil {
+			e.Extra["ended_checkpoint"] = string(signed)
+		}
 	}
-	e.File = epochDir(l.opts.Dir, ended)
-	e.Extra["ended_epoch"] = ended
-	if signed, err := os.ReadFile(filepath.Join(e.File, checkpointFile)); err == nil {
-		e.Extra["ended_checkpoint"] = string(signed)
+	if a := l.ahead; a != nil {
+		if aside, ok := e.Extra["ended_checkpoint"]; ok {
+			e.Extra["aside_checkpoint"] = aside
+		}
+		e.Extra["ended_epoch"], e.Extra["ended_checkpoint"], e.Extra["anchored"] = a.epoch, string(a.signed), true
 	}
 	return e
 }
@@ -172,11 +200,15 @@ func moveNew(from, to string) error {
 }
 
 // newOrigin names the log that begins in dir: after an epoch that was put
-// aside, it is the next of the same instance.
-func newOrigin(dir, host string) (string, error) {
+// aside, it is the next of the same instance, and after an anchor that is ahead
+// of that, of the anchor's.
+func newOrigin(dir, host string, ahead *anchor) (string, error) {
 	last, err := lastEpoch(dir)
 	if err != nil {
 		return "", err
+	}
+	if ahead != nil {
+		return originOf(host, ahead.instance, max(last, ahead.epoch)+1), nil
 	}
 	if last > 0 {
 		if _, instance, _, err := splitOrigin(originIn(epochDir(dir, last))); err == nil {

@@ -51,7 +51,7 @@ func (l *Log) openLedger(c *claim, g *grown) error {
 // claimNew signs the checkpoint that a log begins with.
 func (l *Log) claimNew(c *claim) error {
 	var err error
-	if c.origin, err = newOrigin(l.opts.Dir, l.opts.Origin); err != nil {
+	if c.origin, err = newOrigin(l.opts.Dir, l.opts.Origin, l.ahead); err != nil {
 		return fmt.Errorf("name the audit log: %w", err)
 	}
 	signer, err := newKeySigner(c.origin, l.opts.Key)

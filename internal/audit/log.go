@@ -45,15 +45,23 @@ type Options struct {
 	SegmentAge  time.Duration // after which one that is not empty is; 0 = 24 h
 	Retention   time.Duration // after which closed segments are removed; 0 = never
 	// Anchors are checkpoints, as they were signed, that were stored off the host.
-	// Open refuses a log that is shorter than one of them or makes another root:
-	// it is an older copy. Those of epochs that have ended count no more.
+	// Open refuses, with ErrRolledBack and before it changes anything, a log that
+	// is shorter than one of them or makes another root, and one of another
+	// instance or an older epoch than one of them: it is an older copy, or not the
+	// log of this host. Those of epochs that have ended count no more. With
+	// NewEpoch nothing is refused: the epoch that begins goes on from the newest
+	// anchor. Only what Key, OldKey or a key in audit.vkey has signed is looked at,
+	// and other hosts' anchors are not.
 	Anchors [][]byte
 	// Archived, if set, says whether a closed segment, by the index of its first
-	// event, is stored elsewhere. Until then Retention leaves it.
+	// event, is stored elsewhere. Until then Retention leaves it, and those after
+	// it. It is called on the goroutine of Run.
 	Archived func(first int64) bool
-	// Written, if set, is called after each group commit with the lines that are
-	// durable now, each with its newline, and the index of the first. It holds up
-	// the log, so it must be quick; lines is valid only during the call.
+	// Written, if set, is called after each group commit, and by Open for what it
+	// writes, with the lines that are durable now, each with its newline, and the
+	// index of the first: each line once, in the order of the log, and none whose
+	// write failed. It holds up the log, so it must be quick and must not call it;
+	// lines is valid only during the call.
 	Written func(first int64, lines []byte)
 	// Signed, if set, is called whenever a checkpoint was made, was not necessary
 	// or could not be made, with the size that is signed then. It must not call
@@ -84,6 +92,7 @@ type Log struct {
 	opened   time.Time
 	ledger   *ledger      // nil = the log is not signed
 	findings []Event      // of Open: what it found and did
+	ahead    *anchor      // of Open: what a new epoch goes on from; nil = what was put aside
 	next     atomic.Int64 // index of the next event; changed by the holder of turn
 	rotated  atomic.Bool  // a segment was closed since the last checkpoint
 	since    atomic.Int64 // when the write under way began, Unix nanoseconds; 0 = none

@@ -131,6 +131,11 @@ func (l *Log) load() error {
 		if g, err = found.grow(l.opts.Dir, claim); err != nil {
 			return err
 		}
+		if l.opts.NewEpoch == "" {
+			if g, err = l.checkAnchors(found, claim, g); err != nil {
+				return err
+			}
+		}
 	}
 	if err := found.apply(l); err != nil {
 		return err

@@ -13,15 +13,15 @@ import (
 const expireInterval = time.Hour
 
 // expire removes the segments that are older than Retention, each after an
-// event that says so. What is not signed stays, and so does everything after
-// the clock was set: it would make all segments old at once.
+// event that says so. What is not signed or not archived stays, and so does
+// everything after the clock was set: it would make all segments old at once.
 func (l *Log) expire(ctx context.Context, now time.Time) {
 	if l.opts.Retention == 0 || l.ledger == nil || l.clockSet || l.State() != StateOpen {
 		return
 	}
 	for {
 		s, next, err := l.oldest()
-		if err == nil && (next.Index == 0 || now.Sub(next.Time) < l.opts.Retention || next.Index > l.ledger.covered.Load()) {
+		if err == nil && (next.Index == 0 || now.Sub(next.Time) < l.opts.Retention || next.Index > l.ledger.covered.Load() || !l.archived(s)) {
 			return
 		}
 		if err == nil {
@@ -33,6 +33,8 @@ func (l *Log) expire(ctx context.Context, now time.Time) {
 		}
 	}
 }
+
+func (l *Log) archived(s stored) bool { return l.opts.Archived == nil || l.opts.Archived(s.first) }
 
 // oldest returns the oldest segment and the first event after it, which is as
 // old as the segment's end. The event is zero if there is none.
