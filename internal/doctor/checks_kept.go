@@ -159,7 +159,7 @@ func keptChecks() []check {
 			when: hasKey, needs: []need{keysKnown}, look: signingKeys},
 		{id: "kms.sign", title: "the gate may sign with them",
 			why:  "without the one of the audit log no checkpoint is signed, and the log proves nothing; without a CA's no inspected session begins",
-			when: hasKey, needs: []need{keysKnown, keysUsable, signable}, look: signing},
+			when: hasKey, needs: []need{keysKnown, keysUsable}, look: signing},
 	}
 }
 
@@ -242,7 +242,19 @@ func (s *Snapshot) createKey(ed25519 bool) string {
 	return s.aws("kms create-key --key-usage SIGN_VERIFY --key-spec %s", spec)
 }
 
-func signing(*Snapshot) verdict { return good("allowed") }
+// signing takes a refusal for what it is: the gate needs no other permission.
+func signing(s *Snapshot) verdict {
+	for _, k := range s.Keys {
+		switch f := k.Signing.Failure; {
+		case f == nil:
+		case f.Kind == Denied:
+			return bad(k.Setting+": "+f.saw()+" to "+s.role(), f.mend(s)...)
+		default:
+			return undecided(k.Setting+": "+f.saw(), f.mend(s)...)
+		}
+	}
+	return good("allowed")
+}
 
 func keysKnown(s *Snapshot) *Failure {
 	for _, k := range s.Keys {
@@ -257,15 +269,6 @@ func keysUsable(s *Snapshot) *Failure {
 	for _, k := range s.Keys {
 		if k.Key.Value.Unusable != "" {
 			return waitFor("kms.key")
-		}
-	}
-	return nil
-}
-
-func signable(s *Snapshot) *Failure {
-	for _, k := range s.Keys {
-		if f := k.Signing.Failure; f != nil {
-			return f
 		}
 	}
 	return nil

@@ -18,10 +18,10 @@ func networkChecks() []check {
 			when: func(s *Snapshot) bool { return hasBalancer(s) || hasBastion(s) }, needs: []need{func(s *Snapshot) *Failure { return s.DNS.Failure }}, look: vpcDNS},
 		{id: "bastion.network-acl", title: "the network ACL of the bastion's subnet lets the load balancer through, both ways",
 			why:  "network ACLs keep no state: without the way back every connection hangs",
-			when: hasBoth, needs: []need{placeKnown, addressed, aclsKnown, subnetsKnown}, look: bastionACL},
+			when: hasBoth, needs: []need{placeKnown, balancerKnown, addressed, aclsKnown, subnetsKnown}, look: bastionACL},
 		{id: "nlb.network-acl", title: "the network ACLs of the load balancer's subnets let it reach the bastion, both ways",
 			why:  "network ACLs keep no state: without the way back every connection hangs",
-			when: hasBoth, needs: []need{placeKnown, addressed, aclsKnown, subnetsKnown}, look: balancerACL},
+			when: hasBoth, needs: []need{placeKnown, balancerKnown, addressed, aclsKnown, subnetsKnown}, look: balancerACL},
 	}
 }
 

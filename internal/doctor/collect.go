@@ -20,13 +20,12 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
-// How long the doctor waits. A question waits for at most two others, so that
-// all is said within half a minute even if AWS never answers.
-const (
-	whereTimeout   = 2 * time.Second
-	callTimeout    = 8 * time.Second
-	collectTimeout = 27 * time.Second
-)
+// patience is how long the doctor waits: for the metadata service, and for the
+// pages of one answer with its repetitions.
+type patience struct{ metadata, call time.Duration }
+
+// total is the longest that all takes: a question waits for at most two others.
+func (p patience) total() time.Duration { return 2*p.metadata + 3*p.call }
 
 // collector asks AWS and fills in a Snapshot. Each of its goroutines writes
 // facts of its own.
@@ -39,6 +38,8 @@ type collector struct {
 	s3   *s3.Client
 	kms  *kms.Client
 	fail *Failure // why there are no clients
+
+	patience patience
 }
 
 // Collect looks at the account as far as the setup names things in it. It
@@ -46,9 +47,13 @@ type collector struct {
 // Credentials and endpoints are those of the environment, as AWS's own tools
 // take them.
 func Collect(ctx context.Context, setup Setup) *Snapshot {
-	ctx, cancel := context.WithTimeout(ctx, collectTimeout)
+	return collect(ctx, setup, patience{metadata: 2 * time.Second, call: 8 * time.Second})
+}
+
+func collect(ctx context.Context, setup Setup, p patience) *Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, p.total())
 	defer cancel()
-	c := &collector{Snapshot: &Snapshot{Setup: setup, At: time.Now(), Region: setup.Region}}
+	c := &collector{Snapshot: &Snapshot{Setup: setup, At: time.Now(), Region: setup.Region}, patience: p}
 	c.where(ctx)
 	if err := c.connect(ctx); err != nil {
 		c.fail = failure("", err)
@@ -70,7 +75,7 @@ func (c *collector) inParallel(ctx context.Context, questions ...func(context.Co
 
 // where finds out on which instance this runs and which Region is meant.
 func (c *collector) where(ctx context.Context) {
-	c.Place = place(ctx, c.Setup.Instance)
+	c.Place = c.place(ctx, c.Setup.Instance)
 	if c.Region == "" {
 		c.Region = orWord(arnPart(c.Setup.LoadBalancer, 3), c.Place.Value.Region)
 	}
@@ -79,7 +84,7 @@ func (c *collector) where(ctx context.Context) {
 func (c *collector) connect(ctx context.Context) error {
 	options := []func(*config.LoadOptions) error{
 		config.WithLogger(logging.Nop{}), // what matters comes as an error
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(callTimeout / 2)),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(c.patience.call / 2)),
 		config.WithRetryer(func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 3, time.Second })
 		}),
@@ -109,12 +114,12 @@ func (c *collector) connect(ctx context.Context) error {
 	return nil
 }
 
-// ask makes one call, or several of one kind, within callTimeout.
+// ask makes one call, or several of one kind, within the time for a call.
 func ask[T any](ctx context.Context, c *collector, action string, call func(context.Context) (T, error)) Fact[T] {
 	if c.fail != nil {
 		return unanswered[T](&Failure{Action: action, Kind: c.fail.Kind, Err: c.fail.Err})
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.patience.call)
 	defer cancel()
 	v, err := call(ctx)
 	if err != nil {

@@ -254,7 +254,7 @@ func (c *collector) targetZones(ctx context.Context) {
 		return
 	}
 	c.TargetZones = ask(ctx, c, "ec2:DescribeInstances", func(ctx context.Context) (map[string]string, error) {
-		all, err := instances(ctx, c.ec2, ids...)
+		all, err := instances(ctx, c.ec2, distinct(ids)...)
 		for _, i := range all {
 			if i.Placement != nil {
 				zones[aws.ToString(i.InstanceId)] = aws.ToString(i.Placement.AvailabilityZone)

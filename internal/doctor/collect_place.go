@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -14,52 +15,64 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // place asks the metadata service where this instance is, which needs no
 // permission. An instance that is named is looked for later.
-func place(ctx context.Context, named string) Fact[Place] {
+func (c *collector) place(ctx context.Context, named string) Fact[Place] {
 	if named != "" {
 		return unanswered[Place](&Failure{Kind: Waiting, WaitsFor: "ec2:DescribeInstances"})
 	}
-	ctx, cancel := context.WithTimeout(ctx, whereTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.patience.metadata)
 	defer cancel()
-	p, err := metadata(ctx, imds.New(imds.Options{EnableFallback: aws.FalseTernary}))
+	client := imds.New(imds.Options{EnableFallback: aws.FalseTernary})
+	out, err := client.GetInstanceIdentityDocument(ctx, &imds.GetInstanceIdentityDocumentInput{})
 	if err != nil {
 		return unanswered[Place](&Failure{Kind: Absent, Err: errors.New("this host is no instance of EC2: its metadata service does not answer")})
+	}
+	p := Place{Instance: out.InstanceID, Region: out.Region, Zone: out.AvailabilityZone, Account: out.AccountID}
+	if err := p.network(ctx, client); err != nil {
+		return unanswered[Place](&Failure{Action: "the instance metadata service", Kind: ServiceError, Err: err})
 	}
 	return Fact[Place]{Value: p}
 }
 
-func metadata(ctx context.Context, client *imds.Client) (Place, error) {
-	out, err := client.GetInstanceIdentityDocument(ctx, &imds.GetInstanceIdentityDocumentInput{})
-	if err != nil {
-		return Place{}, err
+// network reads where the first network interface is.
+func (p *Place) network(ctx context.Context, client *imds.Client) error {
+	mac, err := metadatum(ctx, client, "mac")
+	for path, to := range map[string]func(string){
+		"interface-id":       func(s string) { p.Interface = s },
+		"subnet-id":          func(s string) { p.Subnet = s },
+		"vpc-id":             func(s string) { p.VPC = s },
+		"security-group-ids": func(s string) { p.SecurityGroups = strings.Fields(s) },
+		"local-ipv4s":        func(s string) { p.Addresses = addresses(strings.Fields(s)) },
+		"public-ipv4s":       func(s string) { p.Public = addresses(strings.Fields(s)) },
+	} {
+		var value string
+		if err == nil {
+			value, err = metadatum(ctx, client, "network/interfaces/macs/"+mac+"/"+path)
+		}
+		to(value)
 	}
-	p := Place{Instance: out.InstanceID, Region: out.Region, Zone: out.AvailabilityZone, Account: out.AccountID}
-	var mac string
-	get := func(path string) string { return metadatum(ctx, client, "network/interfaces/macs/"+mac+"/"+path) }
-	if mac = metadatum(ctx, client, "mac"); mac == "" {
-		return Place{}, fmt.Errorf("the metadata of %s name no network interface", p.Instance)
+	if err == nil && (p.Subnet == "" || p.VPC == "") {
+		err = errors.New("it names no subnet of this instance")
 	}
-	p.Interface, p.Subnet, p.VPC = get("interface-id"), get("subnet-id"), get("vpc-id")
-	p.SecurityGroups = strings.Fields(get("security-group-ids"))
-	p.Addresses, p.Public = addresses(strings.Fields(get("local-ipv4s"))), addresses(strings.Fields(get("public-ipv4s")))
-	return p, nil
+	return err
 }
 
-// metadatum is "" where there is none: that is how the service says no.
-func metadatum(ctx context.Context, client *imds.Client, path string) string {
+// metadatum is "" where there is none, which the service says by 404.
+func metadatum(ctx context.Context, client *imds.Client, path string) (string, error) {
 	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.HTTPStatusCode() == http.StatusNotFound {
+		return "", nil
+	}
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer out.Content.Close()
 	b, err := io.ReadAll(io.LimitReader(out.Content, 64<<10))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
+	return strings.TrimSpace(string(b)), err
 }
 
 func addresses(texts []string) []netip.Addr {
