@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies a Postern audit log without any code of Postern.
 
-Usage: verify.py [--key VKEY|FILE]... [--anchors DIR] [--recordings DIR] DIR
+Usage: verify.py [--key VKEY|FILE]... [--anchors DIR] [--recordings DIR] [--partial] DIR
 
 It was written from docs/audit-format.md and the C2SP and RFC documents that
 names, needs Python 3.8 and nothing else, and reads the log only. Exit status:
@@ -227,7 +227,8 @@ def whole(value):
 
 
 class Verifier:
-    def __init__(self, directory, keys=(), anchors=None, recordings=None):
+    def __init__(self, directory, keys=(), anchors=None, recordings=None, partial=False):
+        self.partial = partial
         self.dir, self.given, self.anchor_dir, self.recording_dir = directory, list(keys), anchors, recordings
         self.findings, self.remarks = [], []
         self.tree = Tree()
@@ -375,7 +376,7 @@ class Verifier:
         names = sorted(name for name in os.listdir(self.dir) if re.fullmatch(r"audit-[0-9]{20}\.jsonl", name))
         firsts = [int(name[6:26]) for name in names]
         self.end, self.first = 0, firsts[0] if firsts else 0
-        self.stored = len(self.hashes or b"") // HASH
+        self.stored = whole_hashes(self.hashes or b"")
         self.taken = 0  # hashes of hashes.bin that were compared
         if not self.fill(self.first):
             return
@@ -385,6 +386,8 @@ class Verifier:
             if not self.read_segment(name, stop, next_code):
                 return
         self.end = self.tree.size()
+        if self.partial:
+            self.fill_rest()
 
     def first_code(self, name):
         try:
@@ -438,15 +441,30 @@ class Verifier:
     def fill(self, size):
         """Takes leaves from hashes.bin for events whose lines are gone."""
         while self.tree.size() < size:
-            if self.taken >= self.stored:
+            if not self.next_hash():
+                if self.partial:
+                    raise Undecided("hashes.bin has no hash of event %d, which is not here" % self.tree.size())
                 self.wrong("hashes.bin", "the hashes of events that are gone are missing")
                 return False
-            self.add(self.hashes[self.taken * HASH:(self.taken + 1) * HASH], "hashes.bin")
+            self.add(self.next_hash(), "hashes.bin")
         return True
+
+    def fill_rest(self):
+        """Takes leaves from hashes.bin for events behind those that are here."""
+        while self.next_hash():
+            self.add(self.next_hash(), "hashes.bin")
+        if self.tree.size() > self.end:
+            self.remark("hashes.bin", "it stands for %d events behind those that are here" % (self.tree.size() - self.end))
+
+    def next_hash(self):
+        """The next hash that was not compared; None at the end."""
+        if self.taken < self.stored:
+            return self.hashes[self.taken * HASH:(self.taken + 1) * HASH]
+        return None
 
     def compare(self, newest, anchors):
         size, covered = self.tree.size(), newest.size
-        if self.first > self.history.deleted:
+        if self.first > self.history.deleted and not self.partial:
             self.wrong("", "the segments before event %d are gone, and no log.delete says that they were removed" % self.first, 0)
         if covered > size:
             self.wrong("", "the log ends before event %d, and %d events were signed" % (size, covered), size)
@@ -520,6 +538,15 @@ def split_lines(data):
     lines = [line + b"\n" for line in data.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
+
+
+def whole_hashes(data):
+    """How many hashes there are before the end, or before one that was never
+    written: a file with a hole reads as zeros there."""
+    hole = data.find(bytes(HASH))
+    while hole >= 0 and hole % HASH:
+        hole = data.find(bytes(HASH), hole + 1)
+    return (len(data) if hole < 0 else hole) // HASH
 
 
 def hash_count(leaves):
@@ -613,9 +640,9 @@ class History:
         self.clock = logged
 
 
-def verify(directory, keys=(), anchors=None, recordings=None):
+def verify(directory, keys=(), anchors=None, recordings=None, partial=False):
     """Returns the exit status and the lines to print."""
-    verifier = Verifier(directory, keys, anchors, recordings)
+    verifier = Verifier(directory, keys, anchors, recordings, partial)
     undecided = None
     try:
         verifier.run()
@@ -635,6 +662,7 @@ def main():
     parser.add_argument("--key", action="append", default=[], metavar="VKEY|FILE", help="public key, or a file with such")
     parser.add_argument("--anchors", metavar="DIR", help="checkpoints that were stored elsewhere")
     parser.add_argument("--recordings", metavar="DIR", help="folder of the recordings")
+    parser.add_argument("--partial", action="store_true", help="DIR holds some segments only, as they came back from an archive")
     args = parser.parse_args()
     keys = []
     try:
@@ -646,7 +674,7 @@ def main():
     except (OSError, ValueError) as err:
         print("could not be decided: no key: %s" % err)
         return 2
-    status, lines = verify(args.dir, keys, args.anchors, args.recordings)
+    status, lines = verify(args.dir, keys, args.anchors, args.recordings, args.partial)
     print("\n".join(lines))
     return status
 

@@ -114,37 +114,58 @@ func parseSigned(signed []byte) (Checkpoint, error) {
 // WriteCheckpoints makes checkpoints.log and checkpoint in dir of anchors in the
 // order of their size, so that dir, with segments, hashes.bin and audit.vkey
 // beside them, is a log that Verify and the others read. What is there is
-// replaced. It verifies nothing, but fails where an anchor is no signed
-// checkpoint, or they are of more than one log.
+// replaced. Anchors of more events than hashes.bin is of are left out, because
+// nothing in dir leads to them: what the gate has signed since goes to the
+// archive when its segment is closed. It verifies nothing, but fails where an
+// anchor is no signed checkpoint, where they are of more than one log, and where
+// none is left.
 func WriteCheckpoints(dir string, anchors [][]byte) error {
-	type sized struct {
-		Checkpoint
-		signed []byte
+	list, err := checkpointsOf(anchors)
+	if err != nil {
+		return fmt.Errorf("write the checkpoints of a log: %w", err)
 	}
-	var list []sized
+	info, err := os.Stat(filepath.Join(dir, hashesFile))
+	if err != nil {
+		return fmt.Errorf("write the checkpoints of a log: %w", err)
+	}
+	var all, newest []byte
+	for _, c := range list {
+		if tlog.StoredHashCount(c.Size)*hashSize <= info.Size() {
+			newest = c.signed
+			all = append(append(all, newest...), '\n')
+		}
+	}
+	if newest == nil {
+		return fmt.Errorf("write the checkpoints of a log: none of %d anchors is of events whose hashes are in %s", len(anchors), dir)
+	}
+	if err := durable.WriteFile(filepath.Join(dir, checkpointsFile), all, 0o640); err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, checkpointFile), newest, 0o640)
+}
+
+type signedCheckpoint struct {
+	Checkpoint
+	signed []byte
+}
+
+// checkpointsOf reads anchors of one log and puts them in the order of their
+// size.
+func checkpointsOf(anchors [][]byte) ([]signedCheckpoint, error) {
+	var list []signedCheckpoint
 	for i, signed := range anchors {
 		c, err := parseSigned(signed)
-		if whole, rest, ok := CutCheckpoint(append(bytes.Clone(signed), '\n')); err == nil && (!ok || len(rest) > 0 || !bytes.Equal(whole, signed)) {
-			err = errors.New("it is not one signed checkpoint")
+		if whole, rest, _ := CutCheckpoint(append(bytes.Clone(signed), '\n')); err == nil && (len(rest) > 0 || !bytes.Equal(whole, signed)) {
+			err = errors.New("it is more or less than one signed checkpoint")
 		}
 		if err == nil && i > 0 && c.Origin != list[0].Origin {
 			err = fmt.Errorf("it is of the log %s, and others are of %s", c.Origin, list[0].Origin)
 		}
 		if err != nil {
-			return fmt.Errorf("write the checkpoints of a log: anchor %d: %w", i, err)
+			return nil, fmt.Errorf("anchor %d: %w", i, err)
 		}
-		list = append(list, sized{c, signed})
+		list = append(list, signedCheckpoint{c, signed})
 	}
-	if len(list) == 0 {
-		return errors.New("write the checkpoints of a log: there is no anchor")
-	}
-	slices.SortStableFunc(list, func(a, b sized) int { return cmp.Compare(a.Size, b.Size) })
-	var all []byte
-	for _, c := range list {
-		all = append(append(all, c.signed...), '\n')
-	}
-	if err := durable.WriteFile(filepath.Join(dir, checkpointsFile), all, 0o640); err != nil {
-		return err
-	}
-	return durable.WriteFile(filepath.Join(dir, checkpointFile), list[len(list)-1].signed, 0o640)
+	slices.SortStableFunc(list, func(a, b signedCheckpoint) int { return cmp.Compare(a.Size, b.Size) })
+	return list, nil
 }

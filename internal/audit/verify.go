@@ -26,6 +26,10 @@ type VerifyOptions struct {
 	// Anchors is a directory with checkpoints that were stored off the host, one
 	// a file; "" = none.
 	Anchors string
+	// Partial says that Dir holds some segments only, as they were brought back
+	// from an archive. Their hashes stand for those before and behind them; where
+	// the hashes of events before them are missing, nothing can be decided.
+	Partial bool
 	// Recordings is their directory; "" = they are not looked at.
 	Recordings string
 	// Progress, if set, is called now and then with the bytes of the segments
@@ -148,6 +152,7 @@ type verifier struct {
 	judging           // the tree, and how it compares with hashes.bin and checkpoints
 	next        int64 // index of the event that comes next
 	end         spot  // behind the last line
+	undecided   error // why, in spite of all, nothing can be said
 	history     history
 }
 
@@ -164,9 +169,9 @@ func (v *verifier) run() error {
 	}
 	v.history.finish()
 	if v.opts.Recordings != "" {
-		return v.checkRecordings()
+		return errors.Join(v.undecided, v.checkRecordings())
 	}
-	return nil
+	return v.undecided
 }
 
 func (v *verifier) open() error {

@@ -20,6 +20,7 @@ type crafted struct {
 	key                      note.Verifier
 	vkey                     string
 	origin                   string
+	partial                  bool // some segments only
 
 	tree        tree
 	segment     string // name of the current one; "" = the next event begins one
@@ -166,7 +167,7 @@ func (c *crafted) read(t testing.TB, name string) string {
 }
 
 func (c *crafted) options() VerifyOptions {
-	return VerifyOptions{Dir: c.dir, Keys: []note.Verifier{c.key}, Anchors: c.anchors, Recordings: c.recordings}
+	return VerifyOptions{Dir: c.dir, Keys: []note.Verifier{c.key}, Anchors: c.anchors, Recordings: c.recordings, Partial: c.partial}
 }
 
 func (c *crafted) verify(t testing.TB) *Report {

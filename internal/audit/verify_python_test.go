@@ -30,7 +30,7 @@ sys.path.insert(0, sys.argv[1])
 import verify
 for line in sys.stdin:
     o = json.loads(line)
-    status, lines = verify.verify(o["dir"], [verify.parse_key(o["key"])] if o["key"] else [], o["anchors"], o["recordings"])
+    status, lines = verify.verify(o["dir"], [verify.parse_key(o["key"])] if o["key"] else [], o["anchors"], o["recordings"], o["partial"])
     print(json.dumps([status, lines]), flush=True)
 `
 
@@ -71,7 +71,7 @@ func startOtherVerifier(t *testing.T) *otherVerifier {
 
 func (o *otherVerifier) verify(t *testing.T, c *crafted, vkey string) (status int, said string) {
 	t.Helper()
-	question := map[string]string{"dir": c.dir, "key": vkey, "anchors": c.anchors, "recordings": c.recordings}
+	question := map[string]any{"dir": c.dir, "key": vkey, "anchors": c.anchors, "recordings": c.recordings, "partial": c.partial}
 	if err := json.NewEncoder(o.in).Encode(question); err != nil {
 		t.Fatal(err)
 	}

@@ -125,6 +125,9 @@ func (v *verifier) compareEnds(end, hashed int64) {
 	at := v.end
 	at.index = end
 	switch {
+	case v.undecided != nil:
+	case v.opts.Partial && hashed > end && hashed >= covered:
+		v.remark(KindRetention, at.file, end, "%s behind it are not here; their hashes stand for them", countOf(hashed-end, "event"))
 	case covered > end:
 		v.wrongAt(KindMissing, at, "it ends before event %d, and %d events were signed: %d are missing", end, covered, covered-end)
 	case hashed > end:
@@ -138,15 +141,15 @@ func (v *verifier) compareEnds(end, hashed int64) {
 		}
 		v.wrongAt(KindAnchor, spot{m.file, 0, end}, "this anchor is of %d events, and the log has %d: it was set back, or its end removed", m.Size, end)
 	}
-	if v.report.First > v.history.deleted {
+	if v.report.First > v.history.deleted && !v.opts.Partial {
 		v.wrongAt(KindMissing, spot{index: 0}, "the segments before event %d are gone, and no %s says that they were removed", v.report.First, LogDelete)
 	}
 	switch {
-	case v.hashes == nil && covered == 0:
+	case v.hashes == nil && covered == 0, v.undecided != nil: // that was said
 	case v.hashes == nil:
 		v.wrong(KindHashes, hashesFile, "it is missing")
 	case v.short && v.shortAt < covered:
-		v.wrongAt(KindHashes, spot{hashesFile, 0, v.shortAt}, "it ends before the hash of event %d", v.shortAt)
+		v.wrongAt(KindHashes, spot{hashesFile, 0, v.shortAt}, "it has no hash of event %d", v.shortAt)
 	case v.hashes.torn > 0:
 		v.remark(KindUnfinished, hashesFile, -1, "its last %d bytes are no whole hash", v.hashes.torn)
 	}

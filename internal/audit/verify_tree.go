@@ -74,13 +74,17 @@ func openHashes(dir string) (*hashStream, error) {
 	return &hashStream{file: f, in: bufio.NewReaderSize(f, 64<<10), count: info.Size() / hashSize, torn: info.Size() % hashSize}, nil
 }
 
-// read returns false when there are no more.
+// read returns false when there are no more, or the next one was never written.
 func (s *hashStream) read() (h tlog.Hash, ok bool, err error) {
 	if s == nil || s.next >= s.count {
 		return h, false, nil
 	}
 	if _, err := io.ReadFull(s.in, h[:]); err != nil {
 		return h, false, err
+	}
+	if h == (tlog.Hash{}) { // a hole in the file
+		s.count = s.next
+		return h, false, nil
 	}
 	s.next++
 	return h, true, nil
