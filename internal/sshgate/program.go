@@ -297,9 +297,16 @@ func (s *inspectedChannel) setProgram(p *program) {
 // came before. When the target has closed the channel it closes the client's,
 // after the last byte and request.
 //
-// A client that has sent its own EOF may answer ours with CLOSE at once, and
-// x/crypto then lets no exit status through any more; sshd would. So EOF waits
-// for the exit, but not for long where the client still has things to say.
+// A client that has sent its own EOF answers ours with CLOSE at once. sshd keeps
+// its CLOSE back until the exit status is out; x/crypto answers with one of its
+// own before anybody else sees the client's, and from then on sends nothing more
+// on the channel. So EOF waits for the exit, but not for long where the client
+// still has things to say: it may wait for EOF before it ends its input, and a
+// program that only closed its output may never exit. What is lost is the exit
+// status of a program that closed its output more than eofGrace before its exit,
+// while the client's input was open, where that ends before the exit does.
+// Neither ssh.Channel nor ssh.Conn has a call that would hold the answer back,
+// and below them the packets are encrypted.
 func (s *inspectedChannel) fromTarget(ctx context.Context) {
 	done := s.outputDone
 	var grace <-chan time.Time
