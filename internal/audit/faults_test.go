@@ -347,3 +347,51 @@ func TestAStartOnAFullDiskMakesHashesGoodInTheReserve(t *testing.T) {
 	mustClose(t, l)
 	mustProve(t, dir)
 }
+
+func TestAFileSystemThatTurnsReadOnlyIsTheEndOfTheLog(t *testing.T) {
+	disk := smallDisk(t, 16)
+	dir := filepath.Join(disk, "audit")
+	l := mustOpen(t, Options{Dir: dir})
+	mustAppend(t, l, numbered(0))
+	mustSign(t, l)
+	mustAppend(t, l, numbered(1))
+	// A file system with a fault does this to itself; done by hand it waits for
+	// files that are open to write.
+	if err := l.current.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.ledger.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(l.lock.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	l.lock.Close()
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Append(t.Context(), numbered(2)); !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EROFS) {
+		t.Errorf("Append returned %v", err)
+	}
+	select {
+	case <-l.Failed():
+	default:
+		t.Error("the log goes on")
+	}
+	if err := l.Ready(); !errors.Is(err, ErrFailed) {
+		t.Errorf("Ready is %v", err)
+	}
+	if again, err := Open(Options{Dir: dir, MinFree: 1, Key: testKey(1)}); !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrDamaged) {
+		again.Close()
+		t.Errorf("a start returned %v", err)
+	}
+	if got := messages(t, dir, ForwardOpen); len(got) != 2 {
+		t.Errorf("the log holds %q", got)
+	}
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	if c := reopened(t, dir); c.Size != 2 {
+		t.Errorf("%+v", c)
+	}
+}

@@ -31,11 +31,13 @@ func (l *Log) Run(ctx context.Context) error {
 	expire := time.NewTicker(expireInterval)
 	defer expire.Stop()
 	clock := clock{wall: l.opts.wallClock(), passed: time.Now()}
+	signer := startSigner(l.sign)
 	for {
 		select {
 		case <-ctx.Done():
 			l.Note(l.refusals.drain()...)
 			l.flush()
+			signer.end()
 			l.sign()
 			return nil
 		case <-tick.C:
@@ -44,12 +46,15 @@ func (l *Log) Run(ctx context.Context) error {
 				l.Note(clockStepped(step, before, clock.wall, "while this process ran"))
 			}
 			l.work()
+			if l.rotated.Load() {
+				signer.ask()
+			}
 		case <-l.wake():
 			if l.ledger.absorb() {
-				l.sign()
+				signer.ask()
 			}
 		case <-checkpoint.C:
-			l.sign()
+			signer.ask()
 		case <-expire.C:
 			l.expire(ctx, time.Now())
 		case <-heartbeat.C:
@@ -65,9 +70,38 @@ func (l *Log) work() {
 	}
 	l.flush()
 	l.heal()
-	if l.rotated.Load() {
-		l.sign()
+}
+
+// signer signs when it is asked. It does so beside Run, because the key may be
+// far away and not answer, and what Run does else must not wait for that.
+type signer struct {
+	asked chan struct{}
+	ended chan struct{}
+}
+
+func startSigner(sign func()) signer {
+	s := signer{asked: make(chan struct{}, 1), ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		for range s.asked {
+			sign()
+		}
+	}()
+	return s
+}
+
+// ask has it sign once more, after what it is at.
+func (s signer) ask() {
+	select {
+	case s.asked <- struct{}{}:
+	default:
 	}
+}
+
+// end returns when it has ended.
+func (s signer) end() {
+	close(s.asked)
+	<-s.ended
 }
 
 // wake tells that many lines wait to be hashed.
