@@ -26,10 +26,9 @@ const (
 )
 
 const (
-	batchWait  = time.Second // that an event waits for others
-	putTime    = 10 * time.Second
-	createTime = 10 * time.Second
-	setupTime  = 5 * time.Second
+	batchWait = time.Second // that an event waits for others
+	callTime  = 10 * time.Second
+	setupTime = 5 * time.Second
 )
 
 // CloudWatchOptions are of a log stream in CloudWatch Logs.
@@ -80,7 +79,7 @@ func newCloudWatch(ctx context.Context, o CloudWatchOptions) (*cloudWatch, error
 			c.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	return &cloudWatch{client: client, group: o.Group, stream: o.Stream, region: cfg.Region, most: batchEvents}, nil
+	return &cloudWatch{client: client, group: o.Group, stream: o.Stream, region: cfg.Region, most: batchEvents, patience: callTime}, nil
 }
 
 // validate checks the names (CloudWatch Logs API reference, CreateLogStream).
@@ -103,7 +102,8 @@ func notInGroup(r rune) bool {
 type cloudWatch struct {
 	client                *cloudwatchlogs.Client
 	group, stream, region string
-	most                  int // events in the next batch: fewer after one was invalid, to find out which of them is
+	most                  int           // events in the next batch: fewer after one was invalid, to find out which of them is
+	patience              time.Duration // for one call
 }
 
 func (c *cloudWatch) limits() limits {
@@ -167,7 +167,7 @@ func (c *cloudWatch) put(ctx context.Context, batch []types.InputLogEvent) (*typ
 }
 
 func (c *cloudWatch) putOnce(ctx context.Context, batch []types.InputLogEvent) (*types.RejectedLogEventsInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, putTime)
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	out, err := c.client.PutLogEvents(ctx, &cloudwatchlogs.PutLogEventsInput{
 		LogGroupName: aws.String(c.group), LogStreamName: aws.String(c.stream), LogEvents: batch})
@@ -178,7 +178,7 @@ func (c *cloudWatch) putOnce(ctx context.Context, batch []types.InputLogEvent) (
 }
 
 func (c *cloudWatch) create(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, createTime)
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	_, err := c.client.CreateLogStream(ctx, &cloudwatchlogs.CreateLogStreamInput{
 		LogGroupName: aws.String(c.group), LogStreamName: aws.String(c.stream)})

@@ -114,12 +114,18 @@ func (s *Sink) Run(ctx context.Context) error {
 	defer end()
 	defer s.out.close()
 	var p pause
+	linger := s.out.limits().linger
 	for {
-		lines := s.next(ctx)
+		lines := s.next(ctx, linger)
 		if len(lines) == 0 || sending.Err() != nil {
 			return nil
 		}
-		if s.send(sending, lines) == nil {
+		done, err := s.send(sending, lines)
+		linger = s.out.limits().linger
+		if done < len(lines) {
+			linger = 0 // the others have waited already
+		}
+		if err == nil {
 			p.reset()
 			continue
 		}
@@ -130,20 +136,21 @@ func (s *Sink) Run(ctx context.Context) error {
 	}
 }
 
-// next waits until there is something to send, and for more as long as the
-// outlet likes. It returns nothing only if ctx has ended and nothing is left.
-func (s *Sink) next(ctx context.Context) [][]byte {
+// next waits until there is something to send, and so long for more. It returns
+// nothing only if ctx has ended and nothing is left.
+func (s *Sink) next(ctx context.Context, linger time.Duration) [][]byte {
 	l := s.out.limits()
 	s.queue.wait(ctx, 1, nil)
-	if l.linger > 0 {
-		company := time.NewTimer(l.linger)
+	if linger > 0 {
+		company := time.NewTimer(linger)
 		defer company.Stop()
 		s.queue.wait(ctx, min(l.bytes, s.queue.limit/2), company.C)
 	}
 	return s.queue.first(l.events, l.bytes, l.extra)
 }
 
-func (s *Sink) send(ctx context.Context, lines [][]byte) error {
+// send returns how many of lines are done with.
+func (s *Sink) send(ctx context.Context, lines [][]byte) (int, error) {
 	s.mu.Lock()
 	losses := s.losses
 	s.mu.Unlock()
@@ -161,7 +168,7 @@ func (s *Sink) send(ctx context.Context, lines [][]byte) error {
 	if err != nil || losses == s.losses {
 		s.note(err) // what lost has noted meanwhile is newer than a success
 	}
-	return err
+	return done.events(), err
 }
 
 // note writes down how the connection stands. The caller holds mu.
