@@ -38,6 +38,11 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"node":       node,
 	"recorded":   recorded,
 	"moved":      moved,
+	"s3":         s3Verb,
+	"archived":   archived,
+	"aws":        awsVerb,
+	"rsyslog":    rsyslog,
+	"everywhere": everywhere,
 }
 
 // skipper is the key of the story's own testing T.

@@ -26,6 +26,8 @@ type world struct {
 	procs map[string]*process
 	vars  []string // names of the variables that programs get
 	all   *events
+
+	evidence evidence
 }
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
