@@ -15,6 +15,7 @@ var reasonWords = map[string]string{
 	"audit_unavailable":         "the gate could not write its audit log",
 	"bad_signature":             "the signature was wrong",
 	"bind_failed":               "the port could not be opened",
+	"broke_off":                 "nobody closed it",
 	"canceled":                  "it was given up",
 	"cert_critical_option":      "the certificate demands what the gate does not know",
 	"cert_expired":              "the certificate is not valid now",

@@ -146,7 +146,7 @@ func (s *Store) createFile(h Header) (f *os.File, id string, err error) {
 		if n > 1 {
 			id += "." + strconv.Itoa(n)
 		}
-		f, err = os.OpenFile(filepath.Join(dir, "rec-"+id+suffix), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err = os.OpenFile(filepath.Join(dir, "rec-"+id+suffix), os.O_RDWR|os.O_CREATE|os.O_EXCL, begunMode)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, id, err
 		}
@@ -196,7 +196,7 @@ func (w *Writer) begin(h Header, key []byte) error {
 	unix.Flock(int(w.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	// Readers come in only now: one that looked for the lock would have kept
 	// the writer from having it.
-	if err := w.file.Chmod(0o640); err != nil {
+	if err := w.file.Chmod(writtenMode); err != nil {
 		return err
 	}
 	w.dirty = true // so that Run does not hear of the writer before it is whole

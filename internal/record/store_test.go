@@ -80,6 +80,10 @@ func TestTheFileIsWhereTheFormatSaysAndNobodyElsesToRead(t *testing.T) {
 			t.Errorf("mode is %v, %v; want 0640", info.Mode(), err)
 		}
 		finished(t, w)
+		info, err = os.Stat(w.Path())
+		if err != nil || info.Mode() != 0o440 {
+			t.Errorf("once closed: mode is %v, %v; want 0440", info.Mode(), err)
+		}
 	}
 	info, err := os.Stat(filepath.Join(dir, "2026/02"))
 	if err != nil || info.Mode().Perm() != 0o750 {

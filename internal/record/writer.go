@@ -261,6 +261,7 @@ func (w *Writer) close(complete bool) (Summary, error) {
 		w.fail(err)
 	}
 	w.dropPending()
+	w.file.Chmod(settledMode) // or BrokenOff has a look, and finds the end
 	if err := w.file.Close(); err != nil {
 		w.fail(err)
 	}

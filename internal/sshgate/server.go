@@ -106,7 +106,10 @@ func setDefault[T comparable](p *T, v T) {
 // Serve accepts connections from ln until ln is closed or ctx ends, and closes
 // ln. Sessions go on; Shutdown ends them.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	s.housekeeping.Do(func() { s.stopped.Go(s.housekeep) })
+	s.housekeeping.Do(func() {
+		s.stopped.Go(s.housekeep)
+		s.stopped.Go(s.noteBrokenOff)
+	})
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	defer ln.Close()
