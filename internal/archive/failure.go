@@ -109,7 +109,8 @@ func reasonOfCall(err error) string {
 		if reason := codes[api.ErrorCode()]; reason != "" {
 			return reason
 		}
-		if strings.Contains(api.ErrorMessage(), "Object Lock Configuration") {
+		// AWS says "Object Lock Configuration", others write it without spaces.
+		if strings.Contains(strings.ReplaceAll(api.ErrorMessage(), " ", ""), "missingObjectLockConfiguration") {
 			return reasonNoLock
 		}
 	}

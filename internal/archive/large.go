@@ -110,13 +110,10 @@ func (u *upload) putPart(ctx context.Context, data []byte) error {
 
 func (u *upload) complete(ctx context.Context) error {
 	return u.call(ctx, "put ", 0, func(ctx context.Context, c *s3.Client) error {
-		out, err := c.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		_, err := c.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: &u.a.o.Bucket, Key: u.fullKey(), UploadId: u.id, IfNoneMatch: aws.String("*"), MpuObjectSize: &u.src.size,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: u.parts},
 		})
-		if err == nil {
-			u.a.exposed = out.VersionId == nil
-		}
 		return err
 	})
 }

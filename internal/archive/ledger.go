@@ -17,6 +17,9 @@ import (
 	"postern/internal/durable"
 )
 
+// tear ends a line that was torn, so that what is left of it makes no sense.
+const tear = "\x18\n"
+
 // spare is how many keys nobody asks for any more the ledger keeps before it is
 // rewritten.
 const spare = 1000
@@ -102,7 +105,7 @@ func (l *ledger) add(key string, size int64, checksum string) error {
 	return nil
 }
 
-// write appends line, which follows a newline if the one before was torn.
+// write appends line.
 func (l *ledger) write(line string) error {
 	if l.path == "" {
 		return errors.New("no ledger is named")
@@ -111,7 +114,7 @@ func (l *ledger) write(line string) error {
 		return err
 	}
 	if l.torn {
-		line = "\n" + line
+		line = tear + line
 	}
 	if _, err := l.file.WriteString(line); err != nil {
 		return err

@@ -93,7 +93,7 @@ func (s search) newest(hint int64) (int64, error) {
 func next(below, above, step int64) (int64, int64) {
 	switch {
 	case above == math.MaxInt64: // nothing but numbers so far
-		return below + 1 + min(step, above-below-2), 16 * min(step, math.MaxInt64/16)
+		return below + 1 + min(step, above-below-2), 4 * min(step, math.MaxInt64/4)
 	case below < 0: // nothing at all so far
 		return max(0, above-step), 16 * min(step, math.MaxInt64/16)
 	}

@@ -124,11 +124,10 @@ func (a *Archive) waiting(items []Item) []Item {
 
 // copyThese returns how many it has copied and the first failure.
 func (a *Archive) copyThese(ctx context.Context, items []Item) (copied int, first error) {
-	if len(items) == 0 {
-		return 0, a.lockFailure()
-	}
-	if err := a.findLock(ctx); err != nil {
-		return 0, err
+	if len(items) > 0 || a.lock == lockOff {
+		if err := a.findLock(ctx); err != nil {
+			return 0, err
+		}
 	}
 	bad, strange := map[string]bool{}, 0
 	for _, it := range items {
@@ -138,14 +137,18 @@ func (a *Archive) copyThese(ctx context.Context, items []Item) (copied int, firs
 			strange = 0
 			continue
 		}
-		bad[it.Key] = true
 		if first == nil {
 			first = err
 		}
-		if reasonOf(err) == reasonOther {
+		reason := reasonOf(err)
+		if ctx.Err() != nil || global(reason) {
+			break // it is not this item's fault
+		}
+		bad[it.Key] = true
+		if reason == reasonOther {
 			strange++
 		}
-		if ctx.Err() != nil || global(reasonOf(err)) || strange == mostStrange {
+		if strange == mostStrange {
 			break
 		}
 	}

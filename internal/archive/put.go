@@ -88,6 +88,9 @@ func (a *Archive) putSmall(ctx context.Context, key string, data []byte) (string
 // to be put there.
 func (a *Archive) compare(ctx context.Context, key string, size int64, checksum string) error {
 	head, err := a.head(ctx, key)
+	if reasonOf(err) == reasonDenied {
+		return &failure{reasonConflict, fmt.Errorf("put %s: the archive has an object there: %w", key, err)}
+	}
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ type page struct {
 
 // page asks for up to 1,000 versions of keys that begin with prefix.
 func (a *Archive) page(ctx context.Context, prefix, delimiter string, at place) (page, error) {
-	in := &s3.ListObjectVersionsInput{Bucket: &a.o.Bucket, Prefix: aws.String(a.fullKey(prefix))}
+	in := &s3.ListObjectVersionsInput{Bucket: &a.o.Bucket, Prefix: aws.String(a.fullKey(prefix)), MaxKeys: &a.remote.pageKeys}
 	if at.key != "" {
 		in.KeyMarker = aws.String(a.fullKey(at.key))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 )
 
 const (
@@ -23,6 +24,7 @@ const (
 	slowest     = 64 << 10         // bytes a second; a body that takes longer is broken off
 	attempts    = 3                // of one call
 	longestWait = 5 * time.Second  // from attempt to attempt
+	pageKeys    = 1000             // of a listing; S3 gives no more
 )
 
 // remote makes clients of the bucket's server.
@@ -31,6 +33,7 @@ type remote struct {
 	endpoint  string
 	transport *http.Transport
 	timeout   time.Duration // callTimeout, but in tests
+	pageKeys  int32         // pageKeys, but in tests
 
 	mu     sync.Mutex // guards client
 	client *s3.Client // nil until the region is known
@@ -42,7 +45,7 @@ func newRemote(ctx context.Context, o Options) (*remote, error) {
 	httpClient := awshttp.NewBuildableClient().
 		WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout }).
 		WithTransportOptions(func(t *http.Transport) { t.MaxIdleConnsPerHost = 2 })
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(httpClient), config.WithRegion(o.Region), config.WithRetryer(retryer))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(httpClient), config.WithRegion(o.Region), config.WithRetryer(retryer), config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, fmt.Errorf("read AWS configuration: %w", err)
 	}
@@ -51,7 +54,7 @@ func newRemote(ctx context.Context, o Options) (*remote, error) {
 	if !ok {
 		return nil, errors.New("read AWS configuration: it replaces the HTTP client")
 	}
-	r := &remote{cfg: cfg, endpoint: o.Endpoint, transport: built.GetTransport(), timeout: callTimeout}
+	r := &remote{cfg: cfg, endpoint: o.Endpoint, transport: built.GetTransport(), timeout: callTimeout, pageKeys: pageKeys}
 	if r.cfg.Region == "" && o.Endpoint != "" {
 		r.cfg.Region = "us-east-1" // what servers that have no regions call theirs
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type Server struct {
 	Wire *Wire // what Endpoint leads to
 
 	direct string // the server itself
+	stop   []func()
 }
 
 // Options say how the bucket is made.
@@ -55,13 +57,22 @@ func Start(t testing.TB) *Server {
 func StartWith(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{Bucket: "evidence", Region: "us-east-1", AccessKey: "AKIDEXAMPLE", SecretKey: "secretexample"}
+	t.Cleanup(s.Stop)
 	s.direct = "http://" + s.run(t, program(t))
 	s.Wire = newWire(t, s.direct)
+	s.stop = append(s.stop, s.Wire.close)
 	s.Endpoint = s.Wire.URL
 	if err := s.makeBucket(t.Context(), o); err != nil {
 		t.Fatalf("make bucket: %v", err)
 	}
 	return s
+}
+
+// Stop ends the server and the wire before the test does.
+func (s *Server) Stop() {
+	for _, stop := range s.stop {
+		stop()
+	}
 }
 
 // program finds versitygw where test/install-tools puts it.
@@ -134,7 +145,7 @@ func (s *Server) runAt(t testing.TB, program, addr string) error {
 		stop()
 		return fmt.Errorf("start S3 server: %w: %s", err, &output)
 	}
-	t.Cleanup(stop)
+	s.stop = append(s.stop, sync.OnceFunc(stop))
 	return nil
 }
 
@@ -162,8 +173,8 @@ func healthy(ctx context.Context, url string) bool {
 	if err != nil {
 		return false
 	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
 	if err != nil {
 		return false
 	}

@@ -33,7 +33,8 @@ type Fault struct {
 	Upload   int64         // the connection is cut once so many bytes of the request have passed on; -1 = 0 bytes
 	Answer   int64         // the connection is cut after so many bytes of the answer's body; -1 = 0 bytes
 
-	Flip bool // one bit of the answer's body comes over wrong
+	Do   func() // is called before the request is passed on
+	Flip bool   // one bit of the answer's body comes over wrong
 
 	hit int
 }
@@ -42,6 +43,8 @@ type Fault struct {
 // the Host. Its methods may be called from any goroutine.
 type Wire struct {
 	URL string
+
+	close func()
 
 	mu       sync.Mutex // guards what follows
 	faults   []*Fault
@@ -66,11 +69,11 @@ func newWire(t testing.TB, server string) *Wire {
 	}
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { w.serve(proxy, rw, req) }))
 	w.URL = front.URL
-	t.Cleanup(func() {
+	w.close = func() {
 		front.CloseClientConnections()
 		front.Close()
 		transport.CloseIdleConnections()
-	})
+	}
 	return w
 }
 
@@ -178,6 +181,9 @@ func pass(f Fault, proxy http.Handler, rw http.ResponseWriter, req *http.Request
 	case <-time.After(f.Slow):
 	case <-req.Context().Done():
 		panic(http.ErrAbortHandler)
+	}
+	if f.Do != nil {
+		f.Do()
 	}
 	if f.Upload != 0 {
 		req.Body = &cutReader{ReadCloser: req.Body, left: max(0, f.Upload)}
