@@ -22,6 +22,9 @@ func hasBoth(s *Snapshot) bool { return hasBalancer(s) && hasBastion(s) }
 
 func hasBucket(s *Snapshot) bool { return s.Setup.Bucket.Name != "" }
 
+// inS3 is false of a bucket at another server.
+func inS3(s *Snapshot) bool { return hasBucket(s) && s.Setup.Bucket.Endpoint == "" }
+
 func hasKey(s *Snapshot) bool { return len(s.Setup.Keys) > 0 }
 
 // What has to be answered before a question can be.

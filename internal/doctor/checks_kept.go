@@ -17,10 +17,10 @@ func s3Checks() []check {
 			when: when, needs: []need{gateway, routesKnown}, look: s3Route},
 		{id: "s3.policy", title: "the endpoint's policy lets the archive through",
 			why:  "what it does not allow is refused as if the bucket did",
-			when: func(s *Snapshot) bool { return when(s) && hasBucket(s) }, needs: []need{gateway}, look: s3Policy},
+			when: func(s *Snapshot) bool { return when(s) && inS3(s) }, needs: []need{gateway}, look: s3Policy},
 		{id: "s3.egress-rule", title: "the bastion's security group lets it reach S3",
 			why:  "the archive waits on the disk until it is full",
-			when: func(s *Snapshot) bool { return hasBastion(s) && hasBucket(s) }, needs: []need{placeKnown, rulesKnown, routesKnown}, look: s3Egress},
+			when: func(s *Snapshot) bool { return hasBastion(s) && inS3(s) }, needs: []need{placeKnown, rulesKnown, routesKnown}, look: s3Egress},
 	}
 }
 

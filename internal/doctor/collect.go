@@ -55,6 +55,9 @@ func collect(ctx context.Context, setup Setup, p patience) *Snapshot {
 	defer cancel()
 	c := &collector{Snapshot: &Snapshot{Setup: setup, At: time.Now(), Region: setup.Region}, patience: p}
 	c.where(ctx)
+	if c.nothing() {
+		return c.Snapshot
+	}
 	if err := c.connect(ctx); err != nil {
 		c.fail = failure("", err)
 	}

@@ -69,15 +69,28 @@ type check struct {
 // need says what keeps a check from being made, nil if nothing does.
 type need func(*Snapshot) *Failure
 
-// Check answers every question that arises, in a fixed order. It asks nobody.
+// Check answers every question that arises, in a fixed order; none where there
+// is nothing to look at. It asks nobody.
 func (s *Snapshot) Check() []Result {
 	var all []Result
+	if s.nothing() {
+		return nil
+	}
 	for _, c := range checks() {
 		if c.when == nil || c.when(s) {
 			all = append(all, c.result(s))
 		}
 	}
 	return all
+}
+
+// nothing says whether there is nothing to look at: nothing in AWS is named, and
+// this host is not there.
+func (s *Snapshot) nothing() bool { return !s.named() && !hasBastion(s) }
+
+// named says whether the setup names anything in AWS.
+func (s *Snapshot) named() bool {
+	return hasBalancer(s) || hasService(s) || s.Setup.Instance != "" || hasBucket(s) || hasKey(s)
 }
 
 func (c check) result(s *Snapshot) Result {
