@@ -24,8 +24,12 @@ func (d *decoder) checkAdmission(c *Config) {
 	a := &c.Admission
 	switch a.ProxyProtocol {
 	case admission.ProxyRequired:
-		d.wanted(c, "admission.load_balancers", len(a.LoadBalancers), a.LoadBalancers == nil)
-		d.wanted(c, "admission.endpoints", len(a.Endpoints), a.Endpoints == nil)
+		if c.AWS == nil || c.AWS.LoadBalancer == "" {
+			d.wanted(c, "admission.load_balancers", len(a.LoadBalancers), a.LoadBalancers == nil)
+		}
+		if c.AWS == nil || c.AWS.EndpointService == "" {
+			d.wanted(c, "admission.endpoints", len(a.Endpoints), a.Endpoints == nil)
+		}
 	case admission.ProxyOff:
 		d.pointless("admission.load_balancers", len(a.LoadBalancers))
 		d.pointless("admission.endpoints", len(a.Endpoints))

@@ -25,10 +25,13 @@ type Config struct {
 	SSH        SSH
 	Sessions   Sessions
 	PolicyPath string
-	Upstream   upstream.Options
-	Login      Login
-	Audit      audit.Options // what the audit: section sets, but for the key
-	SigningKey string        // audit.signing_key: a path, or the ARN of a key in KMS
+	// PolicyObject is the s3://BUCKET/KEY that PolicyPath is a copy of; "" =
+	// PolicyPath is the policy itself.
+	PolicyObject string
+	Upstream     upstream.Options
+	Login        Login
+	Audit        audit.Options // what the audit: section sets, but for the key
+	SigningKey   string        // audit.signing_key: a path, or the ARN of a key in KMS
 	// OldSigningKey is audit.old_signing_key, of the same kinds; "" = what lies
 	// beside a SigningKey that is a file.
 	OldSigningKey string
@@ -46,19 +49,10 @@ type Config struct {
 	Unused, Warnings []string
 }
 
-// AWS is the aws: section.
-type AWS struct {
-	Region          string // "" = from the instance metadata
-	LoadBalancer    string // ARN
-	EndpointService string // vpce-svc-…
-	EndpointOwners  []string
-	Refresh         time.Duration
-}
-
 // SSH is the ssh: section.
 type SSH struct {
-	HostKeys            []string // paths; made at first start where missing
-	HostCA              string   // a path, or the ARN of a key in KMS
+	HostKeys            []string // paths, made at first start where missing, or secrets in AWS
+	HostCA              string   // a path, a secret in AWS, or the ARN of a key in KMS
 	Algorithms          string   // "modern", "post-quantum" or "compatible"
 	LoginGraceTime      time.Duration
 	ClientAliveInterval time.Duration
@@ -75,7 +69,7 @@ type Sessions struct {
 // Login is what of the upstream: section says how the gate logs in at an
 // inspected target.
 type Login struct {
-	UserCA              string // a path, or the ARN of a key in KMS
+	UserCA              string // a path, a secret in AWS, or the ARN of a key in KMS
 	CertificateLifetime time.Duration
 	PrivateKey          string // "" = certificates
 	KnownHosts          []string

@@ -29,7 +29,6 @@ type decoder struct {
 	dir    string // relative paths in the file start here
 	read   func(path string, limit int64) ([]byte, error)
 	faults []Fault
-	unused []string              // keys that are set and not honoured
 	at     map[string]*yaml.Node // where each key that was read stands
 }
 
@@ -48,13 +47,11 @@ type value struct {
 type field struct {
 	name     string
 	required bool
-	later    bool // checked and kept, but nothing acts on it in this version
 	read     func(value)
 }
 
-func may(name string, read func(value)) field   { return field{name: name, read: read} }
-func must(name string, read func(value)) field  { return field{name: name, read: read, required: true} }
-func later(name string, read func(value)) field { return field{name: name, read: read, later: true} }
+func may(name string, read func(value)) field  { return field{name: name, read: read} }
+func must(name string, read func(value)) field { return field{name: name, read: read, required: true} }
 
 // document parses data and returns its only document, or false with at least
 // one fault.
@@ -268,9 +265,6 @@ func (v value) mapping(fields ...field) {
 			key.unknown(names)
 			continue
 		}
-		if fields[i].later && !val.empty() {
-			v.d.unused = append(v.d.unused, val.path)
-		}
 		fields[i].read(val)
 	}
 	for _, f := range fields {
@@ -288,11 +282,6 @@ func (v value) unknown(names []string) {
 	if v.node.Kind == yaml.ScalarNode && v.node.Tag != "!!merge" { // else reported by plain
 		v.fault("unknown key%s", nearest(v.node.Value, names))
 	}
-}
-
-// empty reports whether v says nothing: "", [] or {}.
-func (v value) empty() bool {
-	return v.node.Kind == yaml.ScalarNode && v.node.Value == "" || v.node.Kind != yaml.ScalarNode && len(v.node.Content) == 0
 }
 
 // names reads a mapping whose keys are names of the operator's choice.

@@ -47,9 +47,6 @@ func parsePostern(path string, data []byte) (*Config, error) {
 	if len(d.faults) > 0 {
 		return nil, ordered(path, d.faults)
 	}
-	for _, key := range d.unused {
-		c.Unused = append(c.Unused, key+": not used by this version")
-	}
 	return c, nil
 }
 
@@ -108,7 +105,7 @@ func (d *decoder) postern(root value, c *Config) {
 		may("aws", c.aws),
 		may("ssh", c.ssh),
 		may("limits", c.limits),
-		may("policy", scalar(&c.PolicyPath, file)),
+		may("policy", c.policy),
 		may("upstream", c.upstream),
 		may("audit", c.audit),
 		may("recordings", c.recordings),
@@ -125,6 +122,7 @@ func (d *decoder) postern(root value, c *Config) {
 	}
 	d.checkListeners(c)
 	d.checkAdmission(c)
+	d.checkAWS(c)
 }
 
 func (c *Config) admission(v value) {
@@ -138,24 +136,11 @@ func (c *Config) admission(v value) {
 	)
 }
 
-func (c *Config) aws(v value) {
-	a := &AWS{Refresh: time.Minute}
-	c.AWS = a
-	v.mapping(
-		later("region", scalar(&a.Region, region)),
-		later("load_balancer", scalar(&a.LoadBalancer, form(`arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:loadbalancer/net/[A-Za-z0-9-]+/[0-9a-f]+`,
-			"the ARN of a Network Load Balancer (arn:aws:elasticloadbalancing:REGION:ACCOUNT:loadbalancer/net/NAME/ID)"))),
-		later("endpoint_service", scalar(&a.EndpointService, form(`vpce-svc-[0-9a-z]{1,64}`, "the ID of an endpoint service (vpce-svc-...)"))),
-		later("endpoint_owners", listOf(&a.EndpointOwners, form(`[0-9]{12}`, "an account number of 12 digits"))),
-		later("refresh", scalar(&a.Refresh, duration(time.Second, 24*time.Hour))),
-	)
-}
-
 func (c *Config) ssh(v value) {
 	s := &c.SSH
 	v.mapping(
-		may("host_keys", listOf(&s.HostKeys, file)),
-		may("host_ca", scalar(&s.HostCA, signingKey)),
+		may("host_keys", listOf(&s.HostKeys, secretOr(file))),
+		may("host_ca", scalar(&s.HostCA, secretOr(signingKey))),
 		may("algorithms", scalar(&s.Algorithms, oneOf("modern", "post-quantum", "compatible"))),
 		may("login_grace_time", scalar(&s.LoginGraceTime, duration(time.Second, 10*time.Minute))),
 		may("client_alive_interval", scalar(&s.ClientAliveInterval, aliveInterval)),
@@ -193,7 +178,7 @@ func (c *Config) limits(v value) {
 func (c *Config) upstream(v value) {
 	l := &c.Login
 	v.mapping(
-		may("user_ca", scalar(&l.UserCA, signingKey)),
+		may("user_ca", scalar(&l.UserCA, secretOr(signingKey))),
 		may("certificate_lifetime", scalar(&l.CertificateLifetime, duration(30*time.Second, 24*time.Hour))),
 		may("private_key", scalar(&l.PrivateKey, orNothing(file))),
 		may("known_hosts", listOf(&l.KnownHosts, file)),

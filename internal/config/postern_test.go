@@ -45,8 +45,8 @@ func TestAShortFileHasTheDocumentedDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Unused)+len(got.Warnings) != 0 {
-		t.Errorf("unused %q, warnings %q; want none", got.Unused, got.Warnings)
+	if len(got.Warnings) != 0 {
+		t.Errorf("warnings %q; want none", got.Warnings)
 	}
 	want := Config{
 		Path:       path,
@@ -103,9 +103,12 @@ aws:
   load_balancer: arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:111122223333:loadbalancer/net/gate/50dc6c495c0c9188
   endpoint_service: vpce-svc-0127881c0d25a3123
   endpoint_owners: ["111122223333", "012345678901"]
+  accept_endpoints: on
   refresh: 2m
+  auto_scaling_group: gates
+  lifecycle_hook: postern-drain
 ssh:
-  host_keys: [/keys/ed25519]
+  host_keys: [/keys/ed25519, "aws-ssm:/gate/ecdsa"]
   host_ca: /keys/host_ca
   algorithms: compatible
   login_grace_time: 1m
@@ -141,11 +144,12 @@ log: { level: debug, format: console }
 		t.Fatal(err)
 	}
 	want := Config{
-		Path: path, Version: got.Version, Unused: got.Unused,
+		Path: path, Version: got.Version,
 		Listen: "[::1]:2022",
 		AWS: &AWS{Region: "us-gov-west-1", LoadBalancer: "arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:111122223333:loadbalancer/net/gate/50dc6c495c0c9188",
-			EndpointService: "vpce-svc-0127881c0d25a3123", EndpointOwners: []string{"111122223333", "012345678901"}, Refresh: 2 * time.Minute},
-		SSH: SSH{HostKeys: []string{"/keys/ed25519"}, HostCA: "/keys/host_ca", Algorithms: "compatible",
+			EndpointService: "vpce-svc-0127881c0d25a3123", EndpointOwners: []string{"111122223333", "012345678901"},
+			AcceptEndpoints: true, Refresh: 2 * time.Minute, AutoScalingGroup: "gates", LifecycleHook: "postern-drain"},
+		SSH: SSH{HostKeys: []string{"/keys/ed25519", "aws-ssm:/gate/ecdsa"}, HostCA: "/keys/host_ca", Algorithms: "compatible",
 			LoginGraceTime: time.Minute, ClientAliveInterval: 349 * time.Second, ClientAliveCountMax: 5, MaxAuthTries: 3},
 		Sessions:   Sessions{MaxChannels: 5, IdleTimeout: 90 * time.Minute},
 		PolicyPath: "/p/policy.yaml",
@@ -179,28 +183,6 @@ log: { level: debug, format: console }
 	want.Metrics.Options.WebConfig = "/w/web.yaml"
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
-	}
-	unused := []string{"aws.region", "aws.load_balancer", "aws.endpoint_service", "aws.endpoint_owners", "aws.refresh"}
-	for i := range unused {
-		unused[i] += ": not used by this version"
-	}
-	if !reflect.DeepEqual(got.Unused, unused) {
-		t.Errorf("unused %q\nwant   %q", got.Unused, unused)
-	}
-}
-
-func TestAKeyThatIsSetToNothingIsNotReportedAsUnused(t *testing.T) {
-	c, err := Load(write(t, "postern.yaml", short+`
-upstream: { private_key: "", known_hosts: [] }
-recordings: { recipients: [] }
-archive: { bucket: "", prefix: "", region: "" }
-aws: { endpoint_owners: [] }
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(c.Unused) != 0 {
-		t.Errorf("unused %q, want none", c.Unused)
 	}
 }
 
@@ -383,5 +365,50 @@ func TestThePackagedFileShowsTheDefaults(t *testing.T) {
 		if !strings.Contains(uncommented, "\n"+key+":") {
 			t.Errorf("the packaged file does not show %s", key)
 		}
+	}
+}
+
+const balancerARN = "arn:aws:elasticloadbalancing:us-east-1:111122223333:loadbalancer/net/gate/50dc6c495c0c9188"
+
+func TestWhatIsDiscoveredNeedsNoList(t *testing.T) {
+	c, err := Load(write(t, "postern.yaml", `
+admission: { proxy_protocol: required, sources: [10.20.0.0/16] }
+aws: { load_balancer: `+balancerARN+`, endpoint_service: vpce-svc-0127881c0d25a3123, endpoint_owners: ["111122223333"] }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) > 0 || len(c.Admission.LoadBalancers)+len(c.Admission.Endpoints) > 0 {
+		t.Errorf("warnings %q, admission %+v", c.Warnings, c.Admission)
+	}
+	if c.AWS.Region != "us-east-1" {
+		t.Errorf("region %q is not that of the load balancer", c.AWS.Region)
+	}
+}
+
+func TestNoOwnersOnPurposeIsNoFault(t *testing.T) {
+	c, err := Load(write(t, "postern.yaml", short+`
+aws: { endpoint_service: vpce-svc-0127881c0d25a3123, endpoint_owners: [] }
+`))
+	if err != nil || len(c.AWS.EndpointOwners) != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestAPolicyFromS3IsKeptBesideWhatTheGateRemembers(t *testing.T) {
+	c, err := Load(write(t, "postern.yaml", short+`
+policy: s3://fleet/gates/policy.yaml
+admin: { frozen: /s/frozen.json }
+ssh: { host_keys: ["aws-secretsmanager:gate/host_key"], host_ca: "aws-ssm:/gate/host_ca" }
+upstream: { user_ca: "aws-ssm:/gate/user_ca" }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.PolicyObject != "s3://fleet/gates/policy.yaml" || c.PolicyPath != "/s/policy-from-s3.yaml" {
+		t.Errorf("policy %q, kept at %q", c.PolicyObject, c.PolicyPath)
+	}
+	if c.SSH.HostKeys[0] != "aws-secretsmanager:gate/host_key" || c.SSH.HostCA != "aws-ssm:/gate/host_ca" || c.Login.UserCA != "aws-ssm:/gate/user_ca" {
+		t.Errorf("keys %+v, %+v", c.SSH, c.Login)
 	}
 }
