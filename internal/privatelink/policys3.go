@@ -79,7 +79,7 @@ type ObjectOptions struct {
 	ETag     string                                 // of what the caller has; "" = nothing
 	Interval time.Duration                          // from look to look, a tenth more or less; 0 = 15 s
 	Changed  func(ctx context.Context, data []byte) // called with each new content
-	Failed   func(error)                            // called when the object can't be read, and with nil when it can again
+	Looked   func(error)                            // called after each look, with nil where it was answered
 }
 
 // FollowObject looks whether an object has changed until ctx ends, and then
@@ -88,7 +88,7 @@ func (c *Client) FollowObject(ctx context.Context, o ObjectOptions) error {
 	if o.Interval <= 0 {
 		o.Interval = objectInterval
 	}
-	for failing := false; ; {
+	for {
 		data, etag, err := c.Object(ctx, o.Name, o.ETag)
 		if ctx.Err() != nil {
 			return nil
@@ -97,10 +97,7 @@ func (c *Client) FollowObject(ctx context.Context, o ObjectOptions) error {
 		if unchanged {
 			err = nil
 		}
-		if (err != nil) != failing {
-			failing = !failing
-			o.Failed(err)
-		}
+		o.Looked(err)
 		if err == nil && !unchanged {
 			o.ETag = etag
 			o.Changed(ctx, data)
