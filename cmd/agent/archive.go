@@ -22,7 +22,7 @@ import (
 
 const (
 	guardTimeout  = 10 * time.Second // for the look at the archive before a start
-	contactPause  = 15 * time.Second // from one try to reach it to the next
+	contactPause  = 5 * time.Second  // from one try to reach it to the next
 	contactTime   = time.Minute      // for one such try
 	farewellFlush = 5 * time.Second  // for the last checkpoint at a stop
 	lagInterval   = time.Second      // from look to look at the lag

@@ -137,7 +137,31 @@ func (b *backlog) epoch(dir string, current bool) (pins, segments []archive.Item
 		pins = append(pins, archive.Item{Key: vkeyKey(c.Origin, vkeys), Data: vkeys, Since: modTime(keys)})
 	}
 	segments, err = closedSegments(dir, c.Origin, current)
-	return pins, segments, errors.Join(keysErr, err)
+	more, pinErr := b.pinsOf(dir, c.Origin)
+	return append(pins, more...), segments, errors.Join(keysErr, err, pinErr)
+}
+
+// pinsOf are the checkpoints that cover the most of the closed segments which
+// the archive has not got: later ones cover events that it may not have either,
+// and nothing there can prove them.
+func (b *backlog) pinsOf(dir, origin string) ([]archive.Item, error) {
+	closed, _ := audit.Segments(dir) // its error is told of the segments
+	closed = slices.DeleteFunc(closed, func(s audit.Segment) bool { return b.holds(segmentKey(origin, s.First)) })
+	if len(closed) == 0 {
+		return nil, nil
+	}
+	checkpoints, err := lastCheckpoints(filepath.Join(dir, "checkpoints.log"), origin)
+	var pins []archive.Item
+	for _, s := range closed {
+		i, found := slices.BinarySearchFunc(checkpoints, s.End, func(c pin, end int64) int { return cmp.Compare(c.size, end) })
+		if !found {
+			i--
+		}
+		if i >= 0 && checkpoints[i].size > s.First {
+			pins = append(pins, archive.Item{Key: checkpointKey(origin, checkpoints[i].size), Data: checkpoints[i].signed, Since: s.Closed})
+		}
+	}
+	return pins, err
 }
 
 // seen takes the newest checkpoint of the log.

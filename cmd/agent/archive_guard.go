@@ -214,22 +214,38 @@ const claimTail = 1 << 20
 // heldBefore is what the ledger says of the log's newest checkpoints, as far as
 // they are in the end of checkpoints.log.
 func (b *backlog) heldBefore() int64 {
-	data, err := tailOf(filepath.Join(b.dir, "checkpoints.log"), claimTail)
-	if err != nil {
-		return 0
-	}
-	held := int64(0)
-	if i := bytes.Index(data, []byte("\n\n"+b.origin+"\n")); i >= 0 && len(data) == claimTail {
-		data = data[i+2:] // the first one may not be whole
-	}
-	for signed, rest, ok := audit.CutCheckpoint(data); ok; signed, rest, ok = audit.CutCheckpoint(rest) {
-		text, _, _ := bytes.Cut(signed, []byte("\n\n"))
-		c, err := audit.ParseCheckpoint(string(text) + "\n")
-		if err == nil && b.holds(checkpointKey(c.Origin, c.Size)) {
-			held = max(held, c.Size)
+	checkpoints, _ := lastCheckpoints(filepath.Join(b.dir, "checkpoints.log"), b.origin) // what can't be read counts as not held
+	for _, c := range slices.Backward(checkpoints) {
+		if b.holds(checkpointKey(b.origin, c.size)) {
+			return c.size
 		}
 	}
-	return held
+	return 0
+}
+
+// pin is a checkpoint as it was signed, and how many events it covers.
+type pin struct {
+	size   int64
+	signed []byte
+}
+
+// lastCheckpoints reads those in the end of a checkpoints.log, in order.
+func lastCheckpoints(path, origin string) ([]pin, error) {
+	data, err := tailOf(path, claimTail)
+	if err != nil {
+		return nil, err
+	}
+	if i := bytes.Index(data, []byte("\n\n"+origin+"\n")); i >= 0 && len(data) == claimTail {
+		data = data[i+2:] // the first one may not be whole
+	}
+	var found []pin
+	for signed, rest, ok := audit.CutCheckpoint(data); ok; signed, rest, ok = audit.CutCheckpoint(rest) {
+		text, _, _ := bytes.Cut(signed, []byte("\n\n"))
+		if c, err := audit.ParseCheckpoint(string(text) + "\n"); err == nil && c.Origin == origin {
+			found = append(found, pin{c.Size, signed})
+		}
+	}
+	return found, nil
 }
 
 // tailOf reads the last bytes of a file, at most limit.

@@ -19,6 +19,7 @@ import (
 
 type auditCmd struct {
 	Verify      auditVerifyCmd      `cmd:"" help:"Prove that the log is what was written and signed."`
+	Restore     auditRestoreCmd     `cmd:"" help:"Bring a log, or a part of it, back from the archive."`
 	Prove       auditProveCmd       `cmd:"" help:"Write a proof of one event, for somebody who has not got the log."`
 	VerifyProof auditVerifyProofCmd `cmd:"" name:"verify-proof" help:"Check a proof of one event."`
 	Tail        auditTailCmd        `cmd:"" help:"Show the last events."`
@@ -37,11 +38,20 @@ func (f *logFlags) dir() (string, error) {
 	if f.Dir != "" {
 		return f.Dir, nil
 	}
-	cfg, err := config.Load(cmp.Or(f.Config, defaultConfig))
+	cfg, err := f.config()
 	if err != nil {
-		return "", undecided(loading("the configuration", err), append(configHints(err), "--dir names the folder of the log without a configuration")...)
+		return "", err
 	}
 	return cfg.Audit.Dir, nil
+}
+
+// config is the configuration that names the log.
+func (f *logFlags) config() (*config.Config, error) {
+	cfg, err := config.Load(cmp.Or(f.Config, defaultConfig))
+	if err != nil {
+		return nil, undecided(loading("the configuration", err), append(configHints(err), "--dir names the folder of the log without a configuration")...)
+	}
+	return cfg, nil
 }
 
 type auditTailCmd struct {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"filippo.io/age"
+	"go.uber.org/zap"
 
 	"postern/internal/config"
 	"postern/internal/kms"
@@ -21,10 +22,10 @@ import (
 // at the first start where they are missing, and the place for recordings.
 func (g *gate) buildInspection(c *config.Config, o *sshgate.Options) error {
 	var err error
-	if o.HostCA, err = caKey(c.SSH.HostCA); err != nil {
+	if o.HostCA, err = caKey("host CA", c.SSH.HostCA, g.log); err != nil {
 		return keyFault(c.SSH.HostCA, fmt.Errorf("load ssh.host_ca %s: %w", c.SSH.HostCA, err))
 	}
-	if o.Minter, err = newMinter(c.Login); err != nil {
+	if o.Minter, err = newMinter(c.Login, g.log); err != nil {
 		return keyFault(c.Login.UserCA, err)
 	}
 	ro, err := recordOptions(c.Recordings)
@@ -40,14 +41,14 @@ func (g *gate) buildInspection(c *config.Config, o *sshgate.Options) error {
 
 // newMinter loads the key that logs in at targets. Where a private key is
 // configured, the user CA is not touched.
-func newMinter(l config.Login) (*upstream.Minter, error) {
+func newMinter(l config.Login, log *zap.Logger) (*upstream.Minter, error) {
 	o := upstream.MinterOptions{Lifetime: l.CertificateLifetime}
 	var err error
 	if l.PrivateKey != "" {
 		if o.Key, err = sshgate.LoadSigner(l.PrivateKey); err != nil {
 			return nil, fmt.Errorf("load upstream.private_key %s: %w", l.PrivateKey, err)
 		}
-	} else if o.CA, err = caKey(l.UserCA); err != nil {
+	} else if o.CA, err = caKey("user CA", l.UserCA, log); err != nil {
 		return nil, fmt.Errorf("load upstream.user_ca %s: %w", l.UserCA, err)
 	}
 	return upstream.NewMinter(o)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/crypto/ssh"
 
 	"postern/internal/audit"
@@ -147,13 +148,13 @@ func TestAKeyThatCannotBeReadStopsTheStart(t *testing.T) {
 func TestWhereAPrivateKeyIsSetNoUserCAIsMade(t *testing.T) {
 	dir := t.TempDir()
 	l := config.Login{UserCA: filepath.Join(dir, "user_ca"), PrivateKey: filepath.Join(dir, "id")}
-	if _, err := newMinter(l); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := newMinter(l, zap.NewNop()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 	if _, err := makeDemoKey(l.PrivateKey); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newMinter(l); err != nil {
+	if _, err := newMinter(l, zap.NewNop()); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(l.UserCA); !errors.Is(err, fs.ErrNotExist) {

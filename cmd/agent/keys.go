@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
+	"go.uber.org/zap"
 	"golang.org/x/crypto/ssh"
 
 	"postern/internal/audit"
@@ -43,8 +45,9 @@ func auditKey(ref string, load func(string) (crypto.Signer, error)) (crypto.Sign
 	return kmsSigner(ref)
 }
 
-// caKey returns the key of an SSH CA; a file is made where it is missing.
-func caKey(ref string) (ssh.Signer, error) {
+// caKey returns the key of an SSH CA; a file is made where it is missing, with
+// its public half beside it. That of a key in KMS is logged.
+func caKey(name, ref string, log *zap.Logger) (ssh.Signer, error) {
 	if !kms.IsKey(ref) {
 		return sshgate.LoadCA(ref)
 	}
@@ -52,7 +55,12 @@ func caKey(ref string) (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ssh.NewSignerFromSigner(key)
+	signer, err := ssh.NewSignerFromSigner(key)
+	if err != nil {
+		return nil, err
+	}
+	log.Info(name, zap.String("public_key", strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))))
+	return signer, nil
 }
 
 func kmsSigner(arn string) (crypto.Signer, error) {

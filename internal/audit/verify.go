@@ -32,6 +32,9 @@ type VerifyOptions struct {
 	Partial bool
 	// Recordings is their directory; "" = they are not looked at.
 	Recordings string
+	// Copied says that Recordings is a copy that takes recordings when they have
+	// ended: one that the log does not end may be missing.
+	Copied bool
 	// Progress, if set, is called now and then with the bytes of the segments
 	// that have been read, and with how many there are.
 	Progress func(done, total int64)
