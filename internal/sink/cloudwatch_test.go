@@ -280,9 +280,9 @@ func TestOneInvalidEventDoesNotTakeTheOthersWithIt(t *testing.T) {
 func TestCloudWatchThatIsAwayForLongHoldsUpNobody(t *testing.T) {
 	server, logs := fakeLogs(t)
 	mend := server.Fail(awsfake.Fault{Hang: true})
-	const room = 1 << 20
+	const room = 256 << 10
 	s := openLogs(t, CloudWatchOptions{Queue: room})
-	s.out.(*cloudWatch).patience = time.Second
+	s.out.(*cloudWatch).patience = 2 * time.Second
 	start(t, s)
 	batch := []byte(numbered(256))
 	var slowest time.Duration
