@@ -43,6 +43,10 @@ type SyslogOptions struct {
 // for its reader (RFC 8259 section 8.1). TLS counts octets (RFC 5425 section
 // 4.3). A unix socket is a datagram socket with one message each, or a stream,
 // where a line feed ends each (RFC 6587 section 3.4.2); JSON has none in it.
+//
+// rsyslog reads this on a datagram socket with useSpecialParser="off" of
+// imuxsock, on a stream with imptcp, and cuts messages of more than 8 KiB unless
+// maxMessageSize, and for TLS maxFrameSize of imtcp, say otherwise.
 func Syslog(o SyslogOptions) (*Sink, error) {
 	out, err := newSyslog(o)
 	if err != nil {
