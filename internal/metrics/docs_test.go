@@ -26,6 +26,7 @@ func registered(t *testing.T) map[string][]string {
 	m.WatchRecordings(func() (uint64, error) { return 0, nil })
 	m.WatchArchive(func() Archive { return Archive{} })
 	m.WatchSinks(func() []Sink { return nil })
+	m.WatchAWS(func() AWS { return AWS{} })
 	ch := make(chan *prometheus.Desc)
 	go func() { m.registry.Describe(ch); close(ch) }()
 	form := regexp.MustCompile(`fqName: "(postern_\w+)".*variableLabels: \{([\w,]*)\}`)

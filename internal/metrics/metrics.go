@@ -62,6 +62,8 @@ type Metrics struct {
 
 	inspection inspection
 	evidence   evidence
+
+	awsFailures *prometheus.CounterVec
 }
 
 // New returns the series, with the Go runtime's and the process's, in a
@@ -105,6 +107,7 @@ func (m *Metrics) register(f factory) {
 	m.auditAppend = f.histogram("audit_append_seconds", "Making a group of events durable.", diskBuckets)
 	m.inspection.register(f)
 	m.evidence.register(f)
+	m.awsFailures = f.counters("aws_failures_total", "Questions to AWS that got no answer, by what was asked and why.", "what", "reason")
 }
 
 // SetEndpoints says which values the label endpoint may take: the configured
