@@ -23,12 +23,21 @@ func LoadSigner(path string) (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, err := ssh.ParsePrivateKey(data)
-	if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); locked {
-		return nil, fmt.Errorf("read %s: it has a passphrase, and nobody is there to type it", path)
-	}
+	signer, err := ParseSigner(data)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return signer, nil
+}
+
+// ParseSigner is LoadSigner for a key that is not in a file.
+func ParseSigner(data []byte) (ssh.Signer, error) {
+	signer, err := ssh.ParsePrivateKey(data)
+	if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); locked {
+		return nil, errors.New("it has a passphrase, and nobody is there to type it")
+	}
+	if err != nil {
+		return nil, err
 	}
 	return sha2Only(signer)
 }
