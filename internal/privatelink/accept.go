@@ -18,7 +18,7 @@ type acceptAPI interface {
 // owners.
 func acceptable(all []Endpoint, owners []string) []Endpoint {
 	return slices.DeleteFunc(slices.Clone(all), func(e Endpoint) bool {
-		return !e.is(statePending) || !slices.Contains(owners, e.Owner)
+		return !e.Pending() || !slices.Contains(owners, e.Owner)
 	})
 }
 

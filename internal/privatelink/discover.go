@@ -41,8 +41,14 @@ type Endpoint struct {
 // Allowed reports whether clients may come through the endpoint: it is
 // available and belongs to one of the owners.
 func (e Endpoint) Allowed(owners []string) bool {
-	return e.is(stateAvailable) && slices.Contains(owners, e.Owner)
+	return e.Available() && slices.Contains(owners, e.Owner)
 }
+
+// Available reports whether the endpoint is connected.
+func (e Endpoint) Available() bool { return e.is(stateAvailable) }
+
+// Pending reports whether the endpoint waits to be accepted.
+func (e Endpoint) Pending() bool { return e.is(statePending) }
 
 // is compares states without case: the wire has them in camel case, the SDK's
 // constants in Pascal case.
