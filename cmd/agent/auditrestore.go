@@ -39,7 +39,7 @@ Examples:
     postern audit restore --s3 s3://evidence/gates --origin gate1.example.com/postern/8f2c4e0b19a7d356/1 --since 2026-11-01 --until 2026-11-08 --recordings --to ./week
     postern audit verify --partial --dir ./week --recordings ./week/recordings --key ./audit.vkey
     postern audit query --dir ./week --identity vendor --failed
-    postern recordings play --dir ./week/recordings 01998e4c-7a10-7c3e-9d55-3b0f6f1b2a77-1`
+    postern recordings play --offline --dir ./week/recordings 01998e4c-7a10-7c3e-9d55-3b0f6f1b2a77-1`
 }
 
 // Validate is called by the parser.

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ type evidence struct {
 	s3   *s3server.Server
 	aws  *awsfake.Server
 	kms  *awsfake.KMS
+	logs *awsfake.Logs
 	mend []func() // takes the faults away
 }
 
@@ -68,10 +70,10 @@ func setAll(ts *testscript.TestScript, vars []string) {
 //	s3 break FAULT       down, denied, throttled, slow or hang, until s3 mend
 //	s3 mend
 //	s3 has [-n N] PREFIX waits until there are N keys or more (1) that begin so
-//	s3 keys PREFIX       prints them on standard output
+//	s3 pinned            waits until the bucket has the log's newest checkpoint
 func s3Verb(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
-		ts.Fatalf("usage: s3 start|break|mend|has|keys ...")
+		ts.Fatalf("usage: s3 start|break|mend|has|pinned ...")
 	}
 	e := &worldOf(ts).evidence
 	switch verb, rest := args[0], args[1:]; verb {
@@ -97,9 +99,9 @@ func s3Verb(ts *testscript.TestScript, neg bool, args []string) {
 			rest = rest[2:]
 		}
 		e.hasKeys(ts, neg, want, rest[0])
-	case "keys":
-		_, err := fmt.Fprintln(ts.Stdout(), strings.Join(e.keys(ts, rest[0]), "\n"))
-		ts.Check(err)
+	case "pinned":
+		lines := strings.Split(ts.ReadFile("audit/checkpoint"), "\n")
+		e.hasKeys(ts, false, 1, fmt.Sprintf("*%s/checkpoints/%020s", lines[0], lines[1]))
 	default:
 		ts.Fatalf("s3 knows no %s", verb)
 	}
@@ -183,7 +185,9 @@ func archived(ts *testscript.TestScript, neg bool, args []string) {
 //	aws key NAME [SPEC]  makes a key; NAME is its ARN from then on
 //	aws break SERVICE    it answers 500, until aws mend
 //	aws mend
-//	aws called REGEX     waits until there was such a call: "kms Sign"
+//	aws called CALL      waits until there was such a call: "kms Sign"
+//	aws group NAME       makes a log group
+//	aws logged GROUP STREAM  waits until the stream has each event of the log
 func awsVerb(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: aws start|key|break|mend|called ...")
@@ -194,7 +198,7 @@ func awsVerb(ts *testscript.TestScript, neg bool, args []string) {
 		e.aws = awsfake.New()
 		ts.Defer(e.aws.Close)
 		e.kms = e.aws.KMS()
-		e.aws.Logs()
+		e.logs = e.aws.Logs()
 		setAll(ts, e.aws.Env())
 	case "key":
 		spec := "ECC_NIST_EDWARDS25519"
@@ -209,6 +213,16 @@ func awsVerb(ts *testscript.TestScript, neg bool, args []string) {
 			mend()
 		}
 		e.mend = nil
+	case "group":
+		e.logs.MakeGroup(rest[0])
+	case "logged":
+		ts.Check(eventually(patience, func() error {
+			var text strings.Builder
+			for _, event := range e.logs.Events(rest[0], rest[1]) {
+				text.WriteString(event.Message + "\n")
+			}
+			return hasEach(ts, text.String())
+		}))
 	case "called":
 		ts.Check(eventually(patience, func() error {
 			if calls := e.aws.Calls(); !slices.Contains(calls, rest[0]) {
@@ -254,21 +268,37 @@ func everywhere(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: everywhere FILE")
 	}
-	lines := auditLines(ts.MkAbs("audit"))
 	ts.Check(eventually(patience, func() error {
 		data, err := os.ReadFile(ts.MkAbs(args[0]))
 		if err != nil {
 			return err
 		}
-		missing := 0
-		for _, line := range lines {
-			if !strings.Contains(string(data), line) {
-				missing++
-			}
-		}
-		if missing > 0 || len(lines) == 0 {
-			return fmt.Errorf("%d of %d events are not in %s", missing, len(lines), args[0])
-		}
-		return nil
+		return hasEach(ts, string(data))
 	}))
+}
+
+// hasEach says that text has each event that the audit log has by now, as it is.
+func hasEach(ts *testscript.TestScript, text string) error {
+	lines := auditLines(ts.MkAbs("audit"))
+	for i, line := range lines {
+		if !strings.Contains(text, line) {
+			return fmt.Errorf("event %d of %d is not there: %.300s", i, len(lines), line)
+		}
+	}
+	if len(lines) == 0 {
+		return errors.New("there are no events")
+	}
+	return nil
+}
+
+// sinks adds both sinks to postern.yaml.
+func sinks(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: sinks")
+	}
+	insert(ts, "postern.yaml", "recordings:\n", `sinks:
+  syslog: { address: "unix:$SYSLOG", queue: 1MiB }
+  cloudwatch: { group: /postern/audit, stream: gate1, region: us-east-1 }
+recordings:
+`)
 }

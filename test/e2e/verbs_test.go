@@ -42,6 +42,7 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"archived":   archived,
 	"aws":        awsVerb,
 	"rsyslog":    rsyslog,
+	"sinks":      sinks,
 	"everywhere": everywhere,
 }
 
