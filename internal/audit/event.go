@@ -50,6 +50,10 @@ const (
 	ClockStep        Code = "clock.step"
 	ArchiveFailure   Code = "archive.failure"   // the archive does not take what the gate has
 	ArchiveRecovered Code = "archive.recovered" // it does again
+	AdmissionChange  Code = "admission.change"  // who may connect follows what AWS says
+	EndpointAccept   Code = "endpoint.accept"   // an endpoint that waits is about to be accepted
+	AWSFailure       Code = "aws.failure"       // AWS does not say what the gate asks
+	AWSRecovered     Code = "aws.recovered"     // it does again
 	SinkDropped      Code = "sink.dropped"      // a sink let events go since the last such event; Count says how many
 )
 

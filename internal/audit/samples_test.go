@@ -82,7 +82,21 @@ func sampled() []Event {
 			as(Event{Count: 412, Start: noon.Add(-time.Minute), End: noon, Extra: map[string]any{"sink": "syslog"}}, SinkDropped, "syslog: 412 events dropped", nil),
 			as(clockStepped(-time.Hour, noon, noon.Add(-time.Hour), "while this process ran"), ClockStep, "the clock went back by 1h0m0s", nil),
 		},
+		awsSamples(as),
 	)
+}
+
+func awsSamples(as sampler) []Event {
+	self := &Admin{Name: "postern", UID: 997, GID: 997, PID: 811, Via: "AWS"}
+	return []Event{
+		as(Event{File: "admission", Admin: self, Policy: "sha256:5a1f0c77d2ab9e03", Extra: map[string]any{"endpoints_removed": []string{"vpce-0a1b2c3d4e5f60718"}}},
+			AdmissionChange, "admission rules follow AWS: endpoints removed: vpce-0a1b2c3d4e5f60718", func(e *Event) { e.Admin.Operation = "admission.change" }),
+		as(Event{Entity: "vpce-0f1e2d3c4b5a69788", Admin: &Admin{Name: "postern", UID: 997, GID: 997, PID: 811, Operation: "endpoints.accept", Via: "AWS"},
+			Extra: map[string]any{"owner": "111122223333"}}, EndpointAccept, "endpoint vpce-0f1e2d3c4b5a69788 of account 111122223333 is accepted", nil),
+		as(Event{Reason: "denied", Detail: "ec2:DescribeVpcEndpointConnections: allow ec2:DescribeVpcEndpointConnections to the role of this instance",
+			Extra: map[string]any{"what": "endpoints", "age_s": 61}}, AWSFailure, "AWS does not say endpoints, what it said before holds", nil),
+		as(Event{Extra: map[string]any{"what": "endpoints"}}, AWSRecovered, "AWS says endpoints again", nil),
+	}
 }
 
 func hashOf(c byte) string { return strings.Repeat(string(c)+"1", 32) }

@@ -53,7 +53,7 @@ func TestEachReasonOfASessionHasWords(t *testing.T) {
 
 // ofNoSession says whether events that no session has come first in a row.
 func ofNoSession(events string) bool {
-	for _, code := range []string{"ssh.conn.refused", "config.reload", "daemon.", "log.", "clock.", "archive."} {
+	for _, code := range []string{"ssh.conn.refused", "config.reload", "daemon.", "log.", "clock.", "archive.", "aws."} {
 		if strings.HasPrefix(events, "`"+code) {
 			return true
 		}
