@@ -77,14 +77,12 @@ func readBounded(path string, limit int64) ([]byte, error) {
 
 // openCheckpoints reads checkpoint, and begins checkpoints.log.
 func (v *verifier) openCheckpoints() error {
-	if err := v.readNewest(); err != nil {
-		return err
-	}
-	s, err := openCheckpointStream(v.opts.Dir)
+	s, newest, err := openSigned(v.opts.Dir)
 	if err != nil {
 		return err
 	}
 	v.signed = s
+	v.judgeNewest(newest)
 	if s == nil && v.beside != nil && v.beside.Size > 0 {
 		v.wrong(KindCheckpoint, checkpointsFile, "it is missing")
 	}
@@ -92,24 +90,53 @@ func (v *verifier) openCheckpoints() error {
 	return nil
 }
 
-func (v *verifier) readNewest() error {
-	data, err := readBounded(filepath.Join(v.opts.Dir, checkpointFile), maxSigned)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// openSigned opens checkpoints.log, nil where there is none, and reads
+// checkpoint, nil likewise, as they were at the same time but for a checkpoint
+// that is in the one and not yet in the other. The log may be open.
+func openSigned(dir string) (*checkpointStream, []byte, error) {
+	for {
+		before, err := readNewest(dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := openCheckpointStream(dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		after, err := readNewest(dir)
+		if err == nil && bytes.Equal(before, after) {
+			return s, after, nil
+		}
+		s.close()
+		if err != nil {
+			return nil, nil, err
+		}
 	}
-	if err != nil {
-		return err
+}
+
+func readNewest(dir string) ([]byte, error) {
+	data, err := readBounded(filepath.Join(dir, checkpointFile), maxSigned)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+// judgeNewest takes in the file checkpoint, of which data is nil if there is
+// none.
+func (v *verifier) judgeNewest(data []byte) {
+	if data == nil {
+		return
 	}
 	v.newestText = data
 	c, _, err := v.keys.open(data)
 	if err != nil {
 		v.wrong(KindCheckpoint, checkpointFile, "%v", err)
-		return nil
+		return
 	}
 	v.beside = &mark{Checkpoint: c, kind: KindCheckpoint, file: checkpointFile}
 	v.marks = append(v.marks, *v.beside)
 	v.report.Origin = c.Origin
-	return nil
 }
 
 // checkpointStream reads the signed checkpoints of checkpoints.log, as far as
