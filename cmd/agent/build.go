@@ -48,6 +48,8 @@ func (g *gate) build(c *config.Config) error {
 	}
 	g.rules.log, g.rules.audit, g.rules.metrics = g.log, g.audit, g.metrics
 	g.rules.admission, g.rules.server = door, g.server
+	g.wayIn = newWayIn(c, g.aws, g.rules)
+	g.lifecycle = newLifecycle(c, g.aws, g.log, g.beginDrain)
 	g.admin = admin.New(&control{socket: c.Admin.Socket, rules: g.rules, server: g.server, drain: g.beginDrain})
 	g.admin.Version, g.admin.Revision = thisBuild().Version, thisBuild().Revision
 	return nil
@@ -133,8 +135,8 @@ func (g *gate) buildMetrics(c *config.Config) error {
 func (g *gate) buildServer(c *config.Config, door *admission.Gate) error {
 	o := sshOptions(c)
 	var err error
-	if o.HostKeys, err = sshgate.LoadHostKeys(c.SSH.HostKeys); err != nil {
-		return configFault(fmt.Errorf("load the host keys: %w", err))
+	if o.HostKeys, err = hostKeys(c); err != nil {
+		return keyFault("", fmt.Errorf("load the host keys: %w", err))
 	}
 	o.Admission, o.Audit, o.Metrics, o.Log = door, g.audit, g.metrics, g.log
 	o.Upstream, o.Archived = upstream.New(c.Upstream), g.archive.ready
@@ -174,6 +176,9 @@ func (g *gate) checks(c *config.Config) []health.Check {
 	}
 	if c.Archive.Refuse {
 		all = append(all, health.Check{Name: "archive", Test: g.archive.ready, Failing: "the archive of the audit log is too far behind, so nobody is let in"})
+	}
+	if w := watchOf(c); w.LoadBalancer != "" || w.EndpointService != "" {
+		all = append(all, health.Check{Name: "way_in", Test: g.rules.admitsSomebody, Failing: "AWS has not said yet from where clients may connect"})
 	}
 	if !c.Recordings.Continue {
 		all = append(all, health.Check{Name: "recordings", Test: g.recordings.Ready, Failing: "no recording can begin, so no inspected session can"})

@@ -74,8 +74,8 @@ func (f *checked) checkConfig(path string) error {
 	f.Config = path
 	cfg, err := config.Load(path)
 	if err == nil {
-		f.Policy = cfg.PolicyPath
-		f.Warnings = append(append(f.Warnings, cfg.Warnings...), cfg.Unused...)
+		f.Policy, f.Warnings = cfg.PolicyPath, append(f.Warnings, cfg.Warnings...)
+		f.noCopyYet(cfg)
 		return checkNamedFiles(cfg)
 	}
 	beside := filepath.Join(filepath.Dir(path), "policy.yaml")
@@ -83,6 +83,15 @@ func (f *checked) checkConfig(path string) error {
 		f.Policy = beside
 	}
 	return err
+}
+
+// noCopyYet leaves a policy alone that is in S3 and that no gate has fetched yet
+// on this host.
+func (f *checked) noCopyYet(cfg *config.Config) {
+	if _, err := os.Stat(cfg.PolicyPath); cfg.PolicyObject != "" && errors.Is(err, fs.ErrNotExist) {
+		f.Policy = ""
+		f.Warnings = append(f.Warnings, cfg.PolicyObject+": no gate has fetched it yet, so it was not checked; postern check --policy FILE checks it where it is written")
+	}
 }
 
 // checkNamedFiles reads the files that postern.yaml names, as serve will. Keys

@@ -16,6 +16,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/kms"
 	"postern/internal/policy"
+	"postern/internal/privatelink"
 )
 
 // gateAlias is the name under which clients keep the gate's host keys: the
@@ -78,7 +79,7 @@ func (c *clientConfigCmd) Run(e *env) error {
 // rule lets it show a key in the name of a target, the CA that certifies that
 // key, for the names of these targets and no others.
 func knownLines(cfg *config.Config, rules []policy.Rule) (string, error) {
-	keys, err := publicHostKeys(cfg.SSH.HostKeys)
+	keys, err := publicHostKeys(cfg, cfg.SSH.HostKeys)
 	if err != nil {
 		return "", fmt.Errorf("read the host keys: %w", err)
 	}
@@ -90,7 +91,7 @@ func knownLines(cfg *config.Config, rules []policy.Rule) (string, error) {
 	if len(names) == 0 {
 		return lines.String(), nil
 	}
-	ca, err := publicCA(cfg.SSH.HostCA)
+	ca, err := publicCA(cfg, cfg.SSH.HostCA)
 	if err != nil {
 		return "", fmt.Errorf("read the host CA: %w", err)
 	}
@@ -99,7 +100,7 @@ func knownLines(cfg *config.Config, rules []policy.Rule) (string, error) {
 }
 
 // publicCA is the public key of a CA: of one in KMS, KMS is asked for it.
-func publicCA(ref string) (ssh.PublicKey, error) {
+func publicCA(cfg *config.Config, ref string) (ssh.PublicKey, error) {
 	if kms.IsKey(ref) {
 		key, err := kmsSigner(ref)
 		if err != nil {
@@ -107,7 +108,7 @@ func publicCA(ref string) (ssh.PublicKey, error) {
 		}
 		return ssh.NewPublicKey(key.Public())
 	}
-	keys, err := publicHostKeys([]string{ref})
+	keys, err := publicHostKeys(cfg, []string{ref})
 	if err != nil {
 		return nil, err
 	}
@@ -187,10 +188,18 @@ func printGrant(w io.Writer, r policy.Rule) {
 }
 
 // publicHostKeys reads the public halves of the host keys, which anybody may
-// read, or takes them from the private ones.
-func publicHostKeys(paths []string) ([]ssh.PublicKey, error) {
+// read, or takes them from the private ones, and those of secrets from AWS.
+func publicHostKeys(cfg *config.Config, paths []string) ([]ssh.PublicKey, error) {
 	var keys []ssh.PublicKey
 	for _, path := range paths {
+		if privatelink.IsSecret(path) {
+			signer, err := secretSigner(cfg, path)
+			if err != nil {
+				return nil, err
+			}
+			keys = append(keys, signer.PublicKey())
+			continue
+		}
 		if data, err := os.ReadFile(path + ".pub"); err == nil {
 			key, _, _, _, err := ssh.ParseAuthorizedKey(data)
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/kms"
+	"postern/internal/privatelink"
 	"postern/internal/record"
 	"postern/internal/sshgate"
 	"postern/internal/upstream"
@@ -22,10 +23,10 @@ import (
 // at the first start where they are missing, and the place for recordings.
 func (g *gate) buildInspection(c *config.Config, o *sshgate.Options) error {
 	var err error
-	if o.HostCA, err = caKey("host CA", c.SSH.HostCA, g.log); err != nil {
+	if o.HostCA, err = caKey(c, "host CA", c.SSH.HostCA, g.log); err != nil {
 		return keyFault(c.SSH.HostCA, fmt.Errorf("load ssh.host_ca %s: %w", c.SSH.HostCA, err))
 	}
-	if o.Minter, err = newMinter(c.Login, g.log); err != nil {
+	if o.Minter, err = newMinter(c, g.log); err != nil {
 		return keyFault(c.Login.UserCA, err)
 	}
 	ro, err := recordOptions(c.Recordings)
@@ -41,14 +42,15 @@ func (g *gate) buildInspection(c *config.Config, o *sshgate.Options) error {
 
 // newMinter loads the key that logs in at targets. Where a private key is
 // configured, the user CA is not touched.
-func newMinter(l config.Login, log *zap.Logger) (*upstream.Minter, error) {
+func newMinter(c *config.Config, log *zap.Logger) (*upstream.Minter, error) {
+	l := c.Login
 	o := upstream.MinterOptions{Lifetime: l.CertificateLifetime}
 	var err error
 	if l.PrivateKey != "" {
 		if o.Key, err = sshgate.LoadSigner(l.PrivateKey); err != nil {
 			return nil, fmt.Errorf("load upstream.private_key %s: %w", l.PrivateKey, err)
 		}
-	} else if o.CA, err = caKey("user CA", l.UserCA, log); err != nil {
+	} else if o.CA, err = caKey(c, "user CA", l.UserCA, log); err != nil {
 		return nil, fmt.Errorf("load upstream.user_ca %s: %w", l.UserCA, err)
 	}
 	return upstream.NewMinter(o)
@@ -84,7 +86,7 @@ func loadKnownHosts(l config.Login) (*upstream.KnownHosts, error) {
 
 // checkInspection reads what buildInspection will, and makes nothing. A CA
 // that is missing will be made; one that only the gate's user may read is its
-// own affair, and so is one in KMS, which only the gate's role may use.
+// own affair, and so is one in AWS, which only the gate's role may use.
 func checkInspection(c *config.Config) error {
 	if _, err := loadKnownHosts(c.Login); err != nil {
 		return err
@@ -105,7 +107,7 @@ func checkInspection(c *config.Config) error {
 }
 
 func checkCA(key, path string) error {
-	if kms.IsKey(path) {
+	if kms.IsKey(path) || privatelink.IsSecret(path) {
 		return nil
 	}
 	_, err := sshgate.LoadSigner(path)

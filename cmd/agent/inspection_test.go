@@ -148,13 +148,13 @@ func TestAKeyThatCannotBeReadStopsTheStart(t *testing.T) {
 func TestWhereAPrivateKeyIsSetNoUserCAIsMade(t *testing.T) {
 	dir := t.TempDir()
 	l := config.Login{UserCA: filepath.Join(dir, "user_ca"), PrivateKey: filepath.Join(dir, "id")}
-	if _, err := newMinter(l, zap.NewNop()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := newMinter(&config.Config{Login: l}, zap.NewNop()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 	if _, err := makeDemoKey(l.PrivateKey); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newMinter(l, zap.NewNop()); err != nil {
+	if _, err := newMinter(&config.Config{Login: l}, zap.NewNop()); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(l.UserCA); !errors.Is(err, fs.ErrNotExist) {

@@ -14,6 +14,7 @@ import (
 	"postern/internal/audit"
 	"postern/internal/config"
 	"postern/internal/kms"
+	"postern/internal/privatelink"
 	"postern/internal/sshgate"
 )
 
@@ -47,7 +48,10 @@ func auditKey(ref string, load func(string) (crypto.Signer, error)) (crypto.Sign
 
 // caKey returns the key of an SSH CA; a file is made where it is missing, with
 // its public half beside it. That of a key in KMS is logged.
-func caKey(name, ref string, log *zap.Logger) (ssh.Signer, error) {
+func caKey(c *config.Config, name, ref string, log *zap.Logger) (ssh.Signer, error) {
+	if privatelink.IsSecret(ref) {
+		return secretSigner(c, ref)
+	}
 	if !kms.IsKey(ref) {
 		return sshgate.LoadCA(ref)
 	}
@@ -67,9 +71,14 @@ func kmsSigner(arn string) (crypto.Signer, error) {
 	return kms.New(context.Background(), kms.Options{Key: arn})
 }
 
-// keyFault tells a key file that is wrong, which stays so, from KMS, which may
+// keyFault tells a key file that is wrong, which stays so, from AWS, which may
 // only be away: systemd then tries again.
 func keyFault(ref string, err error) error {
+	if _, ok := errors.AsType[*secretError](err); ok {
+		return &fault{status: exitWrong, err: err, hints: []string{
+			"the gate needs ssm:GetParameter or secretsmanager:GetSecretValue for it by its role, kms:Decrypt where its key is not AWS's own, and a way to the service (a VPC endpoint com.amazonaws.REGION.ssm or .secretsmanager)",
+		}}
+	}
 	if !kms.IsKey(ref) {
 		return configFault(err)
 	}

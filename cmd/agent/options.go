@@ -113,9 +113,6 @@ func warn(log *zap.Logger, c *config.Config, files uint64) {
 	for _, w := range c.Warnings {
 		log.Warn("configuration", zap.String("warning", w))
 	}
-	for _, u := range c.Unused {
-		log.Warn("configuration", zap.String("unused", u))
-	}
 	if sessions := c.Admission.Limits.MaxSessions; uint64(sessions)*2 > files {
 		log.Warn("limits.max_sessions is more than the open files that the process may have allow",
 			zap.Int("max_sessions", sessions), zap.Uint64("nofile", files))

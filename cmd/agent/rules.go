@@ -17,6 +17,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/metrics"
 	"postern/internal/policy"
+	"postern/internal/privatelink"
 	"postern/internal/sshgate"
 	"postern/internal/upstream"
 )
@@ -42,16 +43,19 @@ type rules struct {
 	audit     *audit.Log
 	metrics   *metrics.Metrics
 	admission *admission.Gate
-	server    *sshgate.Server // set before the first reload
+	server    *sshgate.Server       // set before the first reload
+	follower  *privatelink.Follower // of the way in; nil = AWS is not asked
 
 	mu          sync.Mutex           // guards what follows; held through a whole reload
 	config      *config.Config       // in force
 	policy      *config.Policy       // in force
 	known       *upstream.KnownHosts // in force
 	frozen      *frozen
-	watch       *fileWatch // of the policy's files
-	configFault string     // why postern.yaml as it is now is not in force
-	policyFault string     // why the policy's files as they are now are not in force
+	admitted    admission.Options // in force: the configuration's, and what AWS says
+	watch       *fileWatch        // of the policy's files
+	configFault string            // why postern.yaml as it is now is not in force
+	policyFault string            // why the policy's files as they are now are not in force
+	objectFault string            // why the policy as it is now in S3 is not in force
 }
 
 // loadRules reads the policy, the known hosts and the frozen identities that c
@@ -69,7 +73,7 @@ func loadRules(c *config.Config) (*rules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the frozen identities: %w", err)
 	}
-	return &rules{config: c, policy: p, known: known, frozen: f, watch: watch}, nil
+	return &rules{config: c, admitted: c.Admission, policy: p, known: known, frozen: f, watch: watch}, nil
 }
 
 // loadPolicy loads twice: a change between the first load, which says what
@@ -124,14 +128,17 @@ func (r *rules) reloadConfig(ctx context.Context, by *audit.Admin) error {
 	werr := r.write(ctx, audit.Event{Code: audit.ConfigReload, Message: "configuration applied", Admin: by,
 		File: c.Path, Entity: c.Version, Policy: r.policy.Version,
 		Extra: map[string]any{"previous": r.config.Version, "changed": append([]string{}, live...), "needs_restart": append([]string{}, restart...)}})
-	if err := r.admission.Update(c.Admission); err != nil {
+	if r.follower != nil {
+		r.follower.Set(watchOf(c)) // what AWS said of another way in is forgotten
+	}
+	if err := r.admit(joined(c, r.view())); err != nil {
 		return errors.Join(werr, err) // not after New has taken the same
 	}
 	r.level.SetLevel(level(c.Log))
-	r.metrics.SetEndpoints(c.Admission.Endpoints)
+	c.PolicyPath, c.PolicyObject = r.policyPlace(c)
 	r.config, r.known, r.configFault = c, known, ""
 	r.server.SetRules(r.gate())
-	r.metrics.ConfigReloaded(r.policyFault == "", time.Now())
+	r.reloaded()
 	r.log.Info("configuration applied", zap.String("version", c.Version), zap.Strings("changed", live))
 	if len(restart) > 0 {
 		r.log.Warn("some changed keys take a restart", zap.Strings("keys", restart))
@@ -154,9 +161,15 @@ func (r *rules) reloadPolicy(ctx context.Context, by *audit.Admin) error {
 		Extra: map[string]any{"previous": r.policy.Version}})
 	r.policy, r.watch, r.policyFault = p, watch, ""
 	r.server.SetRules(r.gate())
-	r.metrics.ConfigReloaded(r.configFault == "", time.Now())
+	r.reloaded()
 	r.log.Info("policy applied", zap.String("version", p.Version))
 	return werr
+}
+
+// reloaded tells the metrics that something was put in force. The caller holds
+// mu.
+func (r *rules) reloaded() {
+	r.metrics.ConfigReloaded(r.configFault == "" && r.policyFault == "" && r.objectFault == "", time.Now())
 }
 
 // keep reports a file that is wrong; version, of what was in force, stays so.

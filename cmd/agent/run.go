@@ -17,6 +17,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/health"
 	"postern/internal/metrics"
+	"postern/internal/privatelink"
 	"postern/internal/record"
 	"postern/internal/sshgate"
 )
@@ -46,6 +47,10 @@ type gate struct {
 	archive    *archiver // nil = there is none
 	sinks      *sinks
 
+	aws       *privatelink.Client
+	wayIn     *wayIn     // nil = nothing is followed
+	lifecycle *lifecycle // nil = there is no aws: section
+
 	sshListener                                  *watchedListener
 	healthListener, metricsListener, adminSocket net.Listener
 
@@ -60,6 +65,12 @@ func run(ctx context.Context, p process) error {
 	c, err := config.Load(p.config)
 	if err != nil {
 		return configFault(loading("the configuration", err))
+	}
+	if g.aws, err = openAWS(c); err != nil {
+		return configFault(err)
+	}
+	if err := firstPolicy(c, g.aws); err != nil {
+		return err
 	}
 	if g.rules, err = loadRules(c); err != nil {
 		return configFault(err)
@@ -120,6 +131,8 @@ func (g *gate) serve(ctx context.Context) error {
 	parts.Go(func() error { return g.metrics.Serve(l.ops, g.metricsListener, g.log) })
 	parts.Go(func() error { return g.admin.Serve(l.ops, g.adminSocket) })
 	parts.Go(func() error { return g.rules.run(l.ops) })
+	parts.Go(func() error { return g.wayIn.run(l.ops) })
+	parts.Go(func() error { return g.lifecycle.run(l.ops) })
 	parts.Go(func() error { return g.handleSignals(l.ops, cut) })
 	parts.Go(func() error { return g.systemd.watch(l.ops, g.selfCheck, g.status) })
 	parts.Go(func() error { return tuneHeap(l.ops) })
@@ -128,5 +141,6 @@ func (g *gate) serve(ctx context.Context) error {
 		return g.shutdown(failed, force, l)
 	})
 	g.systemd.notify(daemon.SdNotifyReady + "\nSTATUS=" + g.status())
+	defer g.lifecycle.complete()
 	return parts.Wait()
 }

@@ -31,8 +31,18 @@ func settings() []setting {
 		live("limits.penalties", func(c *config.Config) any { return c.Admission.Limits.Penalties }),
 		fixed("limits.max_channels", func(c *config.Config) any { return c.Sessions.MaxChannels }),
 		fixed("limits.idle_timeout", func(c *config.Config) any { return c.Sessions.IdleTimeout }),
+		live("aws.load_balancer", ofAWS(func(a config.AWS) any { return a.LoadBalancer })),
+		live("aws.endpoint_service", ofAWS(func(a config.AWS) any { return a.EndpointService })),
+		live("aws.endpoint_owners", ofAWS(func(a config.AWS) any { return a.EndpointOwners })),
+		live("aws.accept_endpoints", ofAWS(func(a config.AWS) any { return a.AcceptEndpoints })),
+		live("aws.refresh", ofAWS(func(a config.AWS) any { return a.Refresh })),
+		fixed("aws.region", ofAWS(func(a config.AWS) any { return a.Region })),
+		fixed("aws.auto_scaling_group", ofAWS(func(a config.AWS) any { return a.AutoScalingGroup })),
+		fixed("aws.lifecycle_hook", ofAWS(func(a config.AWS) any { return a.LifecycleHook })),
+		fixed("aws", func(c *config.Config) any { return c.AWS != nil }),
 		fixed("ssh", func(c *config.Config) any { return c.SSH }),
 		live("policy", func(c *config.Config) any { return c.PolicyPath }),
+		fixed("policy", func(c *config.Config) any { return c.PolicyObject }),
 		fixed("upstream.dial_timeout", func(c *config.Config) any { return c.Upstream }),
 		fixed("upstream.user_ca", func(c *config.Config) any { return c.Login.UserCA }),
 		fixed("upstream.certificate_lifetime", func(c *config.Config) any { return c.Login.CertificateLifetime }),
@@ -55,6 +65,16 @@ func settings() []setting {
 		live("drain", func(c *config.Config) any { return c.Drain }),
 		live("log.level", func(c *config.Config) any { return c.Log.Level }),
 		fixed("log.format", func(c *config.Config) any { return c.Log.Format }),
+	}
+}
+
+// ofAWS reads a key of aws:, which has no values where the section is missing.
+func ofAWS(of func(config.AWS) any) func(*config.Config) any {
+	return func(c *config.Config) any {
+		if c.AWS == nil {
+			return of(config.AWS{})
+		}
+		return of(*c.AWS)
 	}
 }
 

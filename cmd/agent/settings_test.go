@@ -29,7 +29,7 @@ func TestChangedKeysAreNamed(t *testing.T) {
 
 // Fields of config.Config that no reload compares: what names the file, and
 // sections that this version reads and does not act on.
-var notCompared = []string{"Path", "Version", "Unused", "Warnings", "AWS", "Archive"}
+var notCompared = []string{"Path", "Version", "Unused", "Warnings", "Archive"}
 
 func TestEverySettingIsCompared(t *testing.T) {
 	base := &config.Config{}
@@ -52,6 +52,9 @@ func TestEverySettingIsCompared(t *testing.T) {
 // fill sets v, or the first field in it that can be set, to something.
 func fill(v reflect.Value) bool {
 	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		return fill(v.Elem())
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Int, reflect.Int64:
