@@ -237,5 +237,5 @@ func remoteFault(err error) error {
 		return undecided(errors.New("it was interrupted"))
 	}
 	return undecided(fmt.Errorf("read the archive: %w", err),
-		"whoever reads it needs s3:ListBucketVersions, s3:GetObject and s3:GetObjectVersion below the prefix; credentials come from the environment, a profile (AWS_PROFILE) or the instance")
+		"whoever reads it needs s3:ListBucketVersions and s3:GetObjectVersion; credentials come from the environment, a profile (AWS_PROFILE) or the instance")
 }
