@@ -32,6 +32,10 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
+// Reason is that of an error which this package has returned, as Status.Reason
+// has it; "" = there is no error.
+func Reason(err error) string { return reasonOf(err) }
+
 // reasonOf is the reason of err; "" = there is no error.
 func reasonOf(err error) string {
 	var f *failure
