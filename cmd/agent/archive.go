@@ -42,6 +42,7 @@ type archiver struct {
 	lag     lag
 
 	mu      sync.Mutex     // guards what follows
+	end     func()         // ends run; nil before it
 	checked bool           // the log was compared with what the archive has of it
 	status  archive.Status // of the last pass
 	failing string         // why the last pass failed, "" = it did not
@@ -181,7 +182,11 @@ func (a *archiver) run(ctx context.Context) error {
 	if a == nil {
 		return nil
 	}
-	defer a.archive.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.mu.Lock()
+	a.end = cancel
+	a.mu.Unlock()
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { a.watch(ctx); return nil })
 	parts.Go(func() error {
@@ -194,11 +199,21 @@ func (a *archiver) run(ctx context.Context) error {
 	return parts.Wait()
 }
 
-// flush copies once more at a stop, for a few seconds.
+// flush copies once more at a stop, for a few seconds: the last checkpoint first.
+// What run was busy with it leaves to the next start.
 func (a *archiver) flush() {
-	if a == nil || !a.isChecked() {
+	if a == nil {
 		return
 	}
+	a.mu.Lock()
+	if a.end != nil {
+		a.end()
+	}
+	a.mu.Unlock()
+	if !a.isChecked() {
+		return
+	}
+	defer a.archive.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), farewellFlush)
 	defer cancel()
 	if err := a.archive.Flush(ctx); err != nil {
@@ -264,7 +279,7 @@ func (a *archiver) reason() string {
 	return reasonOther
 }
 
-// Reasons of archive.failure that arise here; package archive has the others.
+// Reasons of archive.failure where package archive gives none.
 const (
 	reasonUnreachable = "unreachable"
 	reasonOther       = "other"

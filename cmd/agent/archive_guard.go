@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"postern/internal/archive"
 	"postern/internal/audit"
 )
 
@@ -37,7 +38,7 @@ func (a *archiver) before() [][]byte {
 	anchors, err := a.anchors(ctx)
 	if err != nil {
 		a.log.Warn("archive: not reached, so the audit log is compared with it later, and nothing is copied before", zap.Error(err))
-		a.status.Err, a.status.Reason = err, reasonUnreachable
+		a.setWhy(err)
 		return nil
 	}
 	a.checked = true
@@ -152,7 +153,7 @@ func (a *archiver) contact(ctx context.Context) {
 	if a.isChecked() {
 		return
 	}
-	a.note(audit.Event{Code: audit.ArchiveFailure, Reason: reasonUnreachable, Detail: a.why().Error(),
+	a.note(audit.Event{Code: audit.ArchiveFailure, Reason: a.reason(), Detail: a.why().Error(),
 		Message: "the archive could not be reached at the start, so the log was not compared with it yet"})
 	began := time.Now()
 	for ctx.Err() == nil {
@@ -201,10 +202,11 @@ func (a *archiver) met(after time.Duration) {
 		Extra: map[string]any{"failed_s": int64(after.Seconds())}})
 }
 
+// setWhy takes why the archive could not be asked.
 func (a *archiver) setWhy(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.status.Err, a.status.Reason = err, reasonUnreachable
+	a.status.Err, a.status.Reason = err, archive.Reason(err)
 }
 
 // claimTail is how much of checkpoints.log is looked at, in bytes: those of the
