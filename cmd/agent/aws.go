@@ -175,8 +175,13 @@ func (w *wayIn) stand() metrics.AWS {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := metrics.AWS{Ages: map[string]time.Duration{}}
-	c := w.rules.current()
-	watch, view := watchOf(c), w.rules.view()
+	if w.policy != nil {
+		m.Ages[awsPolicy] = w.age(awsPolicy)
+	}
+	if w.follower == nil {
+		return m
+	}
+	watch, view := w.follower.Watch(), w.follower.View()
 	if watch.LoadBalancer != "" {
 		m.Ages[awsAddresses], m.Addresses = w.age(awsAddresses), len(view.Addresses.Value)
 	}
@@ -190,9 +195,6 @@ func (w *wayIn) stand() metrics.AWS {
 		case e.Pending():
 			m.Pending++
 		}
-	}
-	if w.policy != nil {
-		m.Ages[awsPolicy] = w.age(awsPolicy)
 	}
 	return m
 }

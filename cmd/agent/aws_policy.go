@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -14,6 +15,9 @@ import (
 	"postern/internal/durable"
 	"postern/internal/privatelink"
 )
+
+// policyInterval is from look to look at a policy in S3, a tenth more or less.
+const policyInterval = 15 * time.Second
 
 // firstPolicy fetches the policy from S3 where there is no copy of it. A start
 // with a copy waits for nobody; followPolicy then looks whether it is still the
@@ -59,9 +63,13 @@ func keepPolicy(path string, data []byte) error {
 // followPolicy keeps the copy of the policy equal to the object in S3; the
 // rules' own watch then puts it in force.
 func (w *wayIn) followPolicy(ctx context.Context) error {
-	path := w.rules.current().PolicyPath
+	c := w.rules.current()
+	path, interval := c.PolicyPath, policyInterval
+	if c.AWS != nil {
+		interval = min(interval, c.AWS.Refresh)
+	}
 	return w.client.FollowObject(ctx, privatelink.ObjectOptions{
-		Name:   *w.policy,
+		Name: *w.policy, Interval: interval,
 		Looked: func(err error) { w.looked(awsPolicy, err) },
 		Changed: func(ctx context.Context, data []byte) {
 			if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {

@@ -126,13 +126,15 @@ func summary(change map[string]any) (out []string) {
 	return out
 }
 
-// admitsSomebody is the readiness of a gate that learns from AWS who may
-// connect.
-func (r *rules) admitsSomebody() error {
+// knowsBalancer is the readiness of a gate that learns from AWS where its load
+// balancer is. That no endpoint may connect is no reason to be unready: it is so
+// until the first one is accepted, and an Auto Scaling group would replace the
+// instance meanwhile.
+func (r *rules) knowsBalancer() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.admitted.LoadBalancers) == 0 || len(r.admitted.Endpoints) == 0 {
-		return errors.New("AWS has not said yet from where clients may connect")
+	if len(r.admitted.LoadBalancers) == 0 {
+		return errors.New("no address of the load balancer is known, by the list or from AWS")
 	}
 	return nil
 }

@@ -177,8 +177,8 @@ func (g *gate) checks(c *config.Config) []health.Check {
 	if c.Archive.Refuse {
 		all = append(all, health.Check{Name: "archive", Test: g.archive.ready, Failing: "the archive of the audit log is too far behind, so nobody is let in"})
 	}
-	if w := watchOf(c); w.LoadBalancer != "" || w.EndpointService != "" {
-		all = append(all, health.Check{Name: "way_in", Test: g.rules.admitsSomebody, Failing: "AWS has not said yet from where clients may connect"})
+	if watchOf(c).LoadBalancer != "" {
+		all = append(all, health.Check{Name: "way_in", Test: g.rules.knowsBalancer, Failing: "the address of the load balancer is not known, so nobody can connect"})
 	}
 	if !c.Recordings.Continue {
 		all = append(all, health.Check{Name: "recordings", Test: g.recordings.Ready, Failing: "no recording can begin, so no inspected session can"})

@@ -90,6 +90,13 @@ func (f *Follower) View() View {
 	return f.view
 }
 
+// Watch is what is followed.
+func (f *Follower) Watch() Watch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watch
+}
+
 // Set changes what is followed and makes Run look at once. What was said of
 // another load balancer or service is forgotten when it returns.
 func (f *Follower) Set(w Watch) {
@@ -128,9 +135,7 @@ func (f *Follower) Run(ctx context.Context) error {
 // look asks once and returns how long to wait; failures counts the looks in a
 // row since which there is something that was never answered.
 func (f *Follower) look(ctx context.Context, failures *int) time.Duration {
-	f.mu.Lock()
-	w := f.watch
-	f.mu.Unlock()
+	w := f.Watch()
 	accepted := f.endpoints(ctx, w)
 	f.addresses(ctx, w)
 	if ctx.Err() != nil {
