@@ -15,6 +15,7 @@ const defaultConfig = "/etc/postern/postern.yaml"
 type cli struct {
 	Serve        serveCmd        `cmd:"" help:"Run the gate in the foreground."`
 	Check        checkCmd        `cmd:"" help:"Check postern.yaml and policy.yaml and show every fault."`
+	Doctor       doctorCmd       `cmd:"" help:"Say what is wrong with this host, its configuration and the way in through AWS, and what mends it."`
 	Demo         demoCmd         `cmd:"" help:"Run a gate with keys, targets and a policy of its own on loopback, and print what to try."`
 	Why          whyCmd          `cmd:"" help:"Say which rule allows a request, or why each rule does not."`
 	Sessions     sessionsCmd     `cmd:"" help:"Show or cut the live sessions."`

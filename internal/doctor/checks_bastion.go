@@ -214,13 +214,23 @@ func conntrack(s *Snapshot) verdict {
 	return good("forgotten after %s, keepalives every %s", established, alive)
 }
 
+// lifecycleHook looks for a hook, and for the one that the gate is to complete.
 func lifecycleHook(s *Snapshot) verdict {
-	group := s.Machine.Value.AutoScaling
-	for _, h := range s.Hooks.Value {
-		if h.Transition == "autoscaling:EC2_INSTANCE_TERMINATING" {
-			return good("%s of %s, a heartbeat every %s", h.Name, group, h.Heartbeat)
-		}
+	const ending = "autoscaling:EC2_INSTANCE_TERMINATING"
+	group, named := s.Machine.Value.AutoScaling, s.Setup.Hook
+	hooks := slices.DeleteFunc(slices.Clone(s.Hooks.Value), func(h Hook) bool { return h.Transition != ending })
+	put := s.aws("autoscaling put-lifecycle-hook --auto-scaling-group-name %s --lifecycle-hook-name %s --lifecycle-transition %s --heartbeat-timeout 300 --default-result CONTINUE",
+		group, orWord(named, "postern-drain"), ending)
+	is := func(h Hook) bool { return h.Name == named && (s.Setup.Group == "" || s.Setup.Group == group) }
+	switch {
+	case len(hooks) == 0:
+		return doubtful("none of "+group+" is for EC2_INSTANCE_TERMINATING", put)
+	case named == "":
+		return doubtful(group+" has "+hooks[0].Name+", and the gate does not know of it: a drained bastion waits until the hook runs out, and a long drain is cut then",
+			fmt.Sprintf("in postern.yaml: aws: { auto_scaling_group: %s, lifecycle_hook: %s }", group, hooks[0].Name))
+	case !slices.ContainsFunc(hooks, is):
+		return bad(fmt.Sprintf("aws.lifecycle_hook is %s of %s, the bastion's group is %s and has %s", named, s.Setup.Group, group, hooks[0].Name), put,
+			fmt.Sprintf("or in postern.yaml: aws: { auto_scaling_group: %s, lifecycle_hook: %s }", group, hooks[0].Name))
 	}
-	return doubtful("none of "+group+" is for EC2_INSTANCE_TERMINATING",
-		s.aws("autoscaling put-lifecycle-hook --auto-scaling-group-name %s --lifecycle-hook-name postern-drain --lifecycle-transition autoscaling:EC2_INSTANCE_TERMINATING --heartbeat-timeout 300 --default-result CONTINUE", group))
+	return good("%s of %s", named, group)
 }

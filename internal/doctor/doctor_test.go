@@ -36,6 +36,7 @@ func newWorld(t *testing.T) *world {
 		LoadBalancer:    awsfake.GateBalancer,
 		EndpointService: awsfake.GateService,
 		EndpointOwners:  []string{awsfake.VendorAccount},
+		Group:           awsfake.GateGroup, Hook: awsfake.GateHook,
 		Gate: Gate{
 			Port: 22, HealthPort: 8022, ProxyProtocol: true,
 			Peers:         prefixes("10.0.1.25/32", "10.0.2.25/32"),

@@ -122,6 +122,8 @@ func bastionScenarios() []scenario {
 		{"connection tracking forgets before a keepalive", func(w *world) { w.Instances[0].Established = 60 }, "bastion.conntrack", Fail, "forgotten after 1m0s", "TcpEstablishedTimeout=432000"},
 		{"connection tracking forgets before the load balancer", func(w *world) { w.Instances[0].Established = 200 }, "bastion.conntrack", Warn, "3m20s", "TcpEstablishedTimeout=432000"},
 		{"Auto Scaling does not wait", func(w *world) { w.LifecycleHooks = nil }, "bastion.lifecycle-hook", Warn, "EC2_INSTANCE_TERMINATING", "put-lifecycle-hook"},
+		{"Auto Scaling waits for nobody", func(w *world) { w.setup.Group, w.setup.Hook = "", "" }, "bastion.lifecycle-hook", Warn, "does not know of it", "lifecycle_hook: " + awsfake.GateHook},
+		{"the gate completes a hook that is not there", func(w *world) { w.setup.Hook = "other" }, "bastion.lifecycle-hook", Fail, "is other", "--lifecycle-hook-name other"},
 	}
 }
 

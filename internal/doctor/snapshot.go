@@ -12,6 +12,7 @@ type Setup struct {
 	LoadBalancer    string   // ARN; "" = nothing of it is looked at
 	EndpointService string   // ID; "" = nothing of it is looked at
 	EndpointOwners  []string // accounts whose endpoints may connect
+	Group, Hook     string   // the lifecycle hook that the gate completes, and its Auto Scaling group
 	Instance        string   // ID of the bastion; "" = the instance that this runs on
 	Gate            Gate
 	Bucket          Bucket // of the archive; without a Name nothing of S3 objects is looked at
