@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"postern/test/awsfake"
@@ -20,11 +21,12 @@ import (
 
 // evidence is what a story has to send its evidence to.
 type evidence struct {
-	s3   *s3server.Server
-	aws  *awsfake.Server
-	kms  *awsfake.KMS
-	logs *awsfake.Logs
-	mend []func() // takes the faults away
+	s3      *s3server.Server
+	aws     *awsfake.Server
+	account *awsfake.Account
+	kms     *awsfake.KMS
+	logs    *awsfake.Logs
+	mend    []func() // takes the faults away
 }
 
 // storyTB lets a package that wants a test help a story. What it cleans up it
@@ -70,10 +72,12 @@ func setAll(ts *testscript.TestScript, vars []string) {
 //	s3 break FAULT       down, denied, throttled, slow or hang, until s3 mend
 //	s3 mend
 //	s3 has [-n N] PREFIX waits until there are N keys or more (1) that begin so
+//	s3 cover PREFIX      puts other content on top of the first key that begins so
+//	s3 hide PREFIX       puts a delete marker on top of it
 //	s3 pinned            waits until the bucket has the log's newest checkpoint
 func s3Verb(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
-		ts.Fatalf("usage: s3 start|break|mend|has|pinned ...")
+		ts.Fatalf("usage: s3 start|break|mend|has|cover|hide|pinned ...")
 	}
 	e := &worldOf(ts).evidence
 	switch verb, rest := args[0], args[1:]; verb {
@@ -99,6 +103,12 @@ func s3Verb(ts *testscript.TestScript, neg bool, args []string) {
 			rest = rest[2:]
 		}
 		e.hasKeys(ts, neg, want, rest[0])
+	case "cover", "hide":
+		keys := e.keys(ts, rest[0])
+		if len(keys) == 0 {
+			ts.Fatalf("the bucket has no %s", rest[0])
+		}
+		e.onTop(ts, keys[0], verb == "hide")
 	case "pinned":
 		lines := strings.Split(ts.ReadFile("audit/checkpoint"), "\n")
 		e.hasKeys(ts, false, 1, fmt.Sprintf("*%s/checkpoints/%020s", lines[0], lines[1]))
@@ -136,6 +146,18 @@ func (e *evidence) hasKeys(ts *testscript.TestScript, neg bool, want int, patter
 		}
 		return nil
 	}))
+}
+
+// onTop is what somebody who may write to the bucket can do to an object.
+func (e *evidence) onTop(ts *testscript.TestScript, key string, hide bool) {
+	if hide {
+		_, err := e.s3.Client().DeleteObject(context.Background(), &s3.DeleteObjectInput{Bucket: &e.s3.Bucket, Key: &key})
+		ts.Check(err)
+		return
+	}
+	_, err := e.s3.Client().PutObject(context.Background(), &s3.PutObjectInput{Bucket: &e.s3.Bucket, Key: &key,
+		Body: strings.NewReader("nothing happened\n"), ChecksumAlgorithm: types.ChecksumAlgorithmSha256})
+	ts.Check(err)
 }
 
 // keys lists those of the bucket that match: * stands for anything.
