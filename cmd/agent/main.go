@@ -25,6 +25,7 @@ type cli struct {
 	Audit        auditCmd        `cmd:"" help:"Read the audit log."`
 	Recordings   recordingsCmd   `cmd:"" help:"List, show, play, search and export what was recorded."`
 	ClientConfig clientConfigCmd `cmd:"" name:"client-config" help:"Print the ssh_config and known_hosts lines for an identity."`
+	TakePort     takePortCmd     `cmd:"" name:"take-port-22" help:"Move the system's sshd away from port 22, or back."`
 	Completion   completionCmd   `cmd:"" help:"Print the completions of a shell."`
 	Version      versionCmd      `cmd:"" help:"Print what this binary is."`
 }
