@@ -82,6 +82,8 @@ type Archive struct {
 	turn   chan struct{} // holds one while a pass is made
 
 	// Owned by whoever has the turn.
+	listed  time.Time       // when Backlog was asked last
+	copied  int             // in this pass
 	bad     map[string]bool // keys that failed in the pass before, and are tried last
 	lock    lockState
 	exposed bool      // the last put was not told of a version: the bucket keeps none

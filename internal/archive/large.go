@@ -82,6 +82,7 @@ func (u *upload) send(ctx context.Context) (checksum string, err error) {
 		if err := u.putPart(ctx, data); err != nil {
 			return "", err
 		}
+		u.a.urgent(ctx) // data is sent: its buffer may be used
 	}
 	checksum = u.sum.String()
 	return checksum, u.complete(ctx)

@@ -86,24 +86,61 @@ func (a *Archive) pass(ctx context.Context) (Status, error) {
 		return Status{}, ctx.Err()
 	}
 	st := a.copyAll(ctx)
-	if a.o.Changed != nil {
-		a.o.Changed(st)
-	}
+	a.changed(st)
 	return st, ctx.Err()
 }
 
 func (a *Archive) copyAll(ctx context.Context) Status {
-	items, err := a.o.Backlog()
+	a.copied = 0
+	items, err := a.list()
 	if err != nil {
-		err := fmt.Errorf("list what is to be archived: %w", err)
-		return Status{Err: err, Reason: reasonFile}
+		return Status{Err: err, Reason: reasonOf(err)}
 	}
-	waiting := a.waiting(items)
-	copied, err := a.copyThese(ctx, waiting)
+	err = a.copyThese(ctx, a.waiting(items))
 	if err == nil {
 		err = a.ledger.prune(keysOf(items))
 	}
-	return a.status(waiting, copied, err)
+	return a.status(items, err)
+}
+
+func (a *Archive) list() ([]Item, error) {
+	a.listed = time.Now()
+	items, err := a.o.Backlog()
+	if err != nil {
+		return nil, &failure{reasonFile, fmt.Errorf("list what is to be archived: %w", err)}
+	}
+	return items, nil
+}
+
+// urgent copies what is small and has come to wait while a large object is on
+// its way, which may take longer than a checkpoint may wait.
+func (a *Archive) urgent(ctx context.Context) {
+	select {
+	case <-a.wake:
+	default:
+		if time.Since(a.listed) < a.o.Interval {
+			return
+		}
+	}
+	items, err := a.list()
+	if err != nil {
+		return // as the next pass will tell
+	}
+	for _, it := range a.waiting(items) {
+		if a.bad[it.Key] || it.bytes() > smallestPart {
+			continue
+		}
+		if err = a.copy(ctx, it); global(reasonOf(err)) {
+			break
+		}
+	}
+	a.changed(a.status(items, err))
+}
+
+func (a *Archive) changed(st Status) {
+	if a.o.Changed != nil {
+		a.o.Changed(st)
+	}
 }
 
 // waiting are the items that the archive does not have, those that failed in
@@ -111,8 +148,8 @@ func (a *Archive) copyAll(ctx context.Context) Status {
 func (a *Archive) waiting(items []Item) []Item {
 	var fresh, failed []Item
 	for _, it := range items {
-		switch size, held := a.ledger.size(it.Key); {
-		case held && (it.Size < 0 || it.Path == "" || it.Size == size):
+		switch {
+		case a.has(it):
 		case a.bad[it.Key]:
 			failed = append(failed, it)
 		default:
@@ -122,18 +159,26 @@ func (a *Archive) waiting(items []Item) []Item {
 	return append(fresh, failed...)
 }
 
-// copyThese returns how many it has copied and the first failure.
-func (a *Archive) copyThese(ctx context.Context, items []Item) (copied int, first error) {
+// has reports whether the ledger knows that item, in its size.
+func (a *Archive) has(it Item) bool {
+	size, held := a.ledger.size(it.Key)
+	return held && (it.Size < 0 || it.Path == "" || it.Size == size)
+}
+
+// copyThese returns the first failure.
+func (a *Archive) copyThese(ctx context.Context, items []Item) (first error) {
 	if len(items) > 0 || a.lock == lockOff {
 		if err := a.findLock(ctx); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	bad, strange := map[string]bool{}, 0
 	for _, it := range items {
+		if a.has(it) {
+			continue // it was urgent
+		}
 		err := a.copy(ctx, it)
 		if err == nil {
-			copied++
 			strange = 0
 			continue
 		}
@@ -156,13 +201,13 @@ func (a *Archive) copyThese(ctx context.Context, items []Item) (copied int, firs
 	if first == nil {
 		first = a.lockFailure()
 	}
-	return copied, first
+	return first
 }
 
-// status says what of waiting waits still.
-func (a *Archive) status(waiting []Item, copied int, err error) Status {
-	st := Status{Copied: copied, Err: err, Reason: reasonOf(err)}
-	for _, it := range a.waiting(waiting) {
+// status says what of items waits still.
+func (a *Archive) status(items []Item, err error) Status {
+	st := Status{Copied: a.copied, Err: err, Reason: reasonOf(err)}
+	for _, it := range a.waiting(items) {
 		st.Files++
 		st.Bytes += it.bytes()
 		if st.Oldest.IsZero() || it.Since.Before(st.Oldest) {

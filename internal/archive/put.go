@@ -33,6 +33,7 @@ func (a *Archive) copy(ctx context.Context, it Item) error {
 	if err := a.ledger.add(it.Key, src.size, checksum); err != nil {
 		return &failure{reasonFile, err}
 	}
+	a.copied++
 	return nil
 }
 

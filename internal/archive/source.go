@@ -35,6 +35,7 @@ type source struct {
 	file   *os.File // nil = they are in memory
 	offset int64
 	size   int64
+	toEnd  bool // it is all of the file from offset on
 }
 
 // open finds the item's bytes. Its error is a *failure.
@@ -52,7 +53,7 @@ func (it Item) open() (*source, error) {
 		f.Close() // only read
 		return nil, &failure{reasonFile, err}
 	}
-	return &source{ReaderAt: f, file: f, offset: it.Offset, size: size}, nil
+	return &source{ReaderAt: f, file: f, offset: it.Offset, size: size, toEnd: it.Size < 0}, nil
 }
 
 // sizeIn is how many bytes of f the item has.
@@ -73,8 +74,6 @@ func (it Item) sizeIn(f *os.File) (int64, error) {
 	return rest, nil
 }
 
-// close ends reading. It reports whether a file that is copied to its end has
-// grown since open.
 func (s *source) close() {
 	if s.file != nil {
 		s.file.Close() // only read
@@ -87,7 +86,22 @@ func (s *source) part(buf []byte, off int64) ([]byte, error) {
 	if n, err := s.ReadAt(buf, s.offset+off); n < len(buf) {
 		return nil, &failure{reasonFile, fmt.Errorf("read from %d on: %w", s.offset+off, err)}
 	}
+	if s.toEnd && off+int64(len(buf)) == s.size {
+		return buf, s.unchanged()
+	}
 	return buf, nil
+}
+
+// unchanged is an error if the file has got another size since open.
+func (s *source) unchanged() error {
+	info, err := s.file.Stat()
+	if err != nil {
+		return &failure{reasonFile, err}
+	}
+	if info.Size() != s.offset+s.size {
+		return &failure{reasonFile, fmt.Errorf("%s has grown to %d bytes while it was read: it was not ready", s.file.Name(), info.Size())}
+	}
+	return nil
 }
 
 // digest makes the checksum that S3 has of an object of size bytes: base64 of
