@@ -61,6 +61,14 @@ fuzz: ## each fuzz target for FUZZTIME (5s; 10s when CI=true)
 bench: build ## OpenSSH's sshd and the gate side by side: table of ratios
 	go run ./test/bench
 
+.PHONY: packages
+packages: go ## build DEB and RPM for amd64 and arm64, bills of materials and SHA256SUMS in dist/
+	packaging/build $(VERSION)
+
+.PHONY: boot
+boot: go tools ## boot a Debian in a container, install by cloud-init, upgrade, remove (root; ~5 minutes the first time)
+	POSTERN_BOOT=1 go test -count=1 -v -timeout=30m ./test/boot
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist

@@ -50,6 +50,8 @@ var imports = map[string][]string{
 		"internal/kms", "internal/krl", "internal/metrics", "internal/nlb", "internal/policy", "internal/privatelink", "internal/record", "internal/review",
 		"internal/sink", "internal/sshgate", "internal/upstream"},
 
+	"packaging/contents": {},
+
 	"test/awsfake":        {},
 	"test/bench":          {"internal/nlb", "test/gateclient"},
 	"test/gateclient":     {"internal/nlb"},
