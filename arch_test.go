@@ -376,7 +376,7 @@ func walk(t *testing.T, see func(name string, d fs.DirEntry)) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && slices.Contains([]string{".git", "bin", "dist", "testdata"}, d.Name()) {
+		if d.IsDir() && slices.Contains([]string{".git", ".tools", "bin", "dist", "testdata"}, d.Name()) {
 			return filepath.SkipDir
 		}
 		see(filepath.ToSlash(name), d)
