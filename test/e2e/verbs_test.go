@@ -41,6 +41,7 @@ var verbs = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"s3":         s3Verb,
 	"archived":   archived,
 	"aws":        awsVerb,
+	"account":    accountVerb,
 	"rsyslog":    rsyslog,
 	"sinks":      sinks,
 	"everywhere": everywhere,

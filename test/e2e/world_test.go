@@ -47,7 +47,7 @@ func setup(t *testing.T, env *testscript.Env, all *events) error {
 	}
 	at := func(n int) string { return strconv.Itoa(base + n) }
 	for name, value := range map[string]string{
-		"PATH":         bin + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
+		"PATH":         bin + ":" + toolsDir() + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
 		"ROOT":         root,
 		"ME":           me.Username,
 		"GATE":         "127.0.0.1:" + at(0),
