@@ -4,6 +4,12 @@
 // The server is versitygw with its posix backend: it is one Go program that the
 // module proxy has, and of those the one that knows Object Lock, versions,
 // If-None-Match and checksums, and checks signatures.
+//
+// What it can't show: it has one account that may do all, so the actions a role
+// needs are not tried; it takes uploads without a checksum into a locked bucket;
+// it keeps the bucket's default retention but does not show it at the object; it
+// refuses If-None-Match below a delete marker; and it lists a marker's own
+// versions again, which AWS does not. TestWhatTheServerIsNot pins these.
 package s3server
 
 import (
