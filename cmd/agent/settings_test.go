@@ -27,9 +27,9 @@ func TestChangedKeysAreNamed(t *testing.T) {
 	}
 }
 
-// Fields of config.Config that no reload compares: what names the file, and
-// sections that this version reads and does not act on.
-var notCompared = []string{"Path", "Version", "Unused", "Warnings", "Archive"}
+// Fields of config.Config that no reload compares: what names the file and tells
+// of it.
+var notCompared = []string{"Path", "Version", "Unused", "Warnings"}
 
 func TestEverySettingIsCompared(t *testing.T) {
 	base := &config.Config{}
