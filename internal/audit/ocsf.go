@@ -35,7 +35,7 @@ func encode(e Event, h *Host, now time.Time) record {
 		e.Time = now
 	}
 	w := encoder{e: &e, h: h, shape: shapeOf(&e), tidied: e.tidy()}
-	w.b = make([]byte, 0, 2048+len(e.Command)) // most lines have less
+	w.b = make([]byte, 0, e.room())
 	w.open("")
 	w.header()
 	at, sizeAt := w.metadata(now)
@@ -52,6 +52,21 @@ func encode(e Event, h *Host, now time.Time) record {
 		w.b = slices.Insert(w.b, sizeAt, []byte(`,"untruncated_size":`+size)...)
 	}
 	return record{code: e.Code, body: w.b, at: at}
+}
+
+// room is more than most lines take, in bytes.
+func (e *Event) room() int {
+	room := 2048 + len(e.Command) + len(e.Detail)
+	if e.Auth != nil {
+		room += 256
+	}
+	if e.Hello != nil {
+		room += 256 + len(e.Hello.HASSHAlgorithms)
+	}
+	if e.FileOp != nil {
+		room += 256
+	}
+	return room
 }
 
 type encoder struct {
