@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -105,7 +104,7 @@ func configWarnings(h *host) doctor.Result {
 	return hostResult(doctor.Warn, strings.Join(all, "; "), "correct "+h.configPath+", then: postern check && systemctl reload postern")
 }
 
-// gateNames are what the gate is called in the process table.
+// What gate and init are called in the process table.
 const gateName, initName = "postern", "systemd"
 
 func sshPort(h *host) doctor.Result {
@@ -122,7 +121,7 @@ func sshPort(h *host) doctor.Result {
 	case named(gateName):
 		return hostResult(doctor.OK, "the gate has it")
 	case named(initName) && len(h.port) == 1:
-		return heldBySystemd()
+		return h.heldBySystemd()
 	}
 	return hostResult(doctor.Fail, holdersWords(h.port)+" has it", moveSSHD()...)
 }
@@ -144,9 +143,8 @@ func moveSSHD() []string {
 }
 
 // heldBySystemd tells the gate's socket unit from sshd's by which is enabled.
-func heldBySystemd() doctor.Result {
-	const wants = "/etc/systemd/system/sockets.target.wants/"
-	if _, err := os.Stat(wants + "postern.socket"); err == nil {
+func (h *host) heldBySystemd() doctor.Result {
+	if h.socketUnit {
 		return hostResult(doctor.OK, "postern.socket has it")
 	}
 	return hostResult(doctor.Warn, "systemd has it, and postern.socket is not enabled", "systemctl list-sockets   # whose is it?",

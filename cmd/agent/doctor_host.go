@@ -30,15 +30,17 @@ type host struct {
 	configErr  error
 	policyErr  error
 
-	port     []holder // who listens where the gate does
-	portErr  error
-	ready    readiness
-	synced   bool // the kernel's clock
-	clockErr error
-	audit    disk
-	recorded disk
-	keys     []hostKey
-	links    []link
+	port    []holder // who listens where the gate does
+	portErr error
+	// socketUnit is true where postern.socket is enabled.
+	socketUnit bool
+	ready      readiness
+	synced     bool // the kernel's clock
+	clockErr   error
+	audit      disk
+	recorded   disk
+	keys       []hostKey
+	links      []link
 }
 
 // readiness is the answer of /readyz on this host.
@@ -83,6 +85,8 @@ func (h *host) look() {
 		listen = addressOf(h.config.Listen)
 	}
 	h.port, h.portErr = holders("/proc", listen)
+	_, err := os.Stat("/etc/systemd/system/sockets.target.wants/postern.socket")
+	h.socketUnit = err == nil
 	h.synced, h.clockErr = clockSynced()
 	h.links = links()
 	if h.config == nil {
@@ -168,7 +172,7 @@ func hostKeyAt(path string) hostKey {
 		k.err = err
 		return k
 	}
-	k.open = info.Mode().Perm()&0o077 != 0 && !strings.HasPrefix(path, os.Getenv("CREDENTIALS_DIRECTORY")+"/")
+	k.open = info.Mode().Perm()&0o077 != 0 && !isCredential(path)
 	signer, err := sshgate.LoadSigner(path)
 	if err != nil {
 		k.err = err
@@ -176,6 +180,13 @@ func hostKeyAt(path string) hostKey {
 	}
 	k.system = sameKey(signer.PublicKey(), "/etc/ssh/ssh_host_*_key.pub")
 	return k
+}
+
+// isCredential says whether systemd keeps path, by an ACL that the mode doesn't
+// show as it is.
+func isCredential(path string) bool {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	return dir != "" && strings.HasPrefix(path, dir+"/")
 }
 
 // sameKey returns the file among those that match pattern that has key.

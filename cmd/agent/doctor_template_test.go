@@ -58,7 +58,7 @@ func loadTemplate(t *testing.T, parameters map[string]string) *cfnTemplate {
 		x.values[name] = v
 	}
 	x.conditions = map[string]bool{"NewVpc": x.values["ExistingVpc"] == "", "SecondCidr": x.values["VendorClientCidr2"] != "", "SharedKeys": x.values["KeyParameters"] != "",
-		"SharedPolicy": x.values["PolicyKey"] != "", "KmsKey": x.values["SigningKeyInKms"] == "yes"}
+		"SharedPolicy": x.values["PolicyKey"] != "", "KmsKey": x.values["SigningKeyInKms"] == "yes", "KnownHosts": x.values["KnownHostsKey"] != ""}
 	return x
 }
 
@@ -301,7 +301,7 @@ func TestTheDoctorFindsNothingWrongWithTheTemplate(t *testing.T) {
 	for name, more := range map[string]map[string]string{
 		"a new VPC":                     {},
 		"an existing VPC":               {"ExistingVpc": awsfake.GateVPC, "ExistingSubnetA": "subnet-0a100000000000a1", "ExistingSubnetB": "subnet-0a100000000000b1"},
-		"a fleet with keys kept in AWS": {"SigningKeyInKms": "yes", "KeyParameters": "/gate", "PolicyKey": "policy.yaml", "VendorClientCidr2": "10.21.0.0/16"},
+		"a fleet with keys kept in AWS": {"SigningKeyInKms": "yes", "KeyParameters": "/gate", "PolicyKey": "policy.yaml", "KnownHostsKey": "known_hosts", "VendorClientCidr2": "10.21.0.0/16"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake, account := awsfake.New(), awsfake.Correct()

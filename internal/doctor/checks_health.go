@@ -60,7 +60,7 @@ func healthPath(s *Snapshot) verdict {
 	case c.Path == "/readyz":
 		return good("/readyz")
 	case c.Path == "/livez":
-		return doubtful("/livez", s.check("health-check-path", "/readyz"))
+		return doubtful("they ask /livez", s.check("health-check-path", "/readyz"))
 	}
 	return bad(c.Path+", which the gate does not have", s.check("health-check-path", "/readyz"))
 }
@@ -75,7 +75,7 @@ func healthCodes(s *Snapshot) verdict {
 	case accepts(c.Codes, 503):
 		return bad(c.Codes+": an answer that the gate is not ready may be healthy", s.check("matcher", "HttpCode=200"))
 	}
-	return doubtful(c.Codes, s.check("matcher", "HttpCode=200"))
+	return doubtful(c.Codes+" are healthy", s.check("matcher", "HttpCode=200"))
 }
 
 func healthTiming(s *Snapshot) verdict {

@@ -12,7 +12,7 @@ func s3Checks() []check {
 		{id: "s3.endpoint", title: "the VPC has a gateway endpoint to S3",
 			why:  "private subnets reach S3 by it, without NAT: the archive and the data of clusters take this way",
 			when: when, needs: []need{gatewaysKnown}, look: s3Endpoint},
-		{id: "s3.route", title: "the route tables of the private subnets lead to it",
+		{id: "s3.route", title: "the route tables of the private subnets lead to S3's endpoint",
 			why:  "an endpoint that is not in a subnet's own route table does nothing for it, the main table included",
 			when: when, needs: []need{gateway, routesKnown}, look: s3Route},
 		{id: "s3.policy", title: "the endpoint's policy lets the archive through",

@@ -25,7 +25,7 @@ func targetChecks() []check {
 		{id: "targets.group", title: "the listener's target group is there",
 			why:  "the listener passes connections to nobody",
 			when: hasBalancer, needs: []need{balancerKnown, listenerKnown, func(s *Snapshot) *Failure { return s.Groups.Failure }}, look: groupFound},
-		{id: "targets.protocol", title: "its protocol is TCP",
+		{id: "targets.protocol", title: "the target group's protocol is TCP",
 			why:  "SSH is no TLS, and UDP has no place here",
 			when: hasBalancer, needs: []need{groupKnown}, look: groupProtocol},
 		{id: "targets.proxy-protocol", title: "PROXY protocol v2 is what the gate expects",

@@ -144,6 +144,10 @@ func (s *Snapshot) role() string {
 	if s.Caller.Failure != nil || s.Caller.Value.ARN == "" {
 		return "the role of this instance"
 	}
+	if _, session, assumed := strings.Cut(s.Caller.Value.ARN, ":assumed-role/"); assumed {
+		name, _, _ := strings.Cut(session, "/")
+		return "the role " + name
+	}
 	return s.Caller.Value.ARN
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,18 @@ func TestOnlyTheListedActionsAreAsked(t *testing.T) {
 	want := slices.DeleteFunc(actions(), func(a string) bool { return strings.HasPrefix(a, "s3:") })
 	if asked = slices.Compact(asked); !slices.Equal(asked, want) {
 		t.Errorf("asked for\n%q\nwant\n%q", asked, want)
+	}
+}
+
+func TestTheDocumentAllowsEveryAction(t *testing.T) {
+	b, err := os.ReadFile("../../docs/aws.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range actions() {
+		if !strings.Contains(string(b), `"`+action+`"`) {
+			t.Errorf("the policy in docs/aws.md does not allow %s", action)
+		}
 	}
 }
 
