@@ -39,10 +39,11 @@ tools: ## install the programs that the tests use (Debian packages, as root)
 	@test/install-tools
 
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck; cfn-lint where it is installed
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'run gofmt -w on these files' >&2; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	@test/lint-cloudformation
 
 # A skipped test is a failure when CI=true: report sees to it.
 .PHONY: unit
