@@ -16,11 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
-
 	"postern/internal/archive"
 	"postern/internal/audit"
-	"postern/internal/record"
 )
 
 // Where things are in the archive, below the name of the log they belong to;
@@ -258,7 +255,8 @@ func (b *backlog) recorded() ([]archive.Item, error) {
 	return items, errors.Join(append(unread, err)...)
 }
 
-// recording is one recording, if it does not change any more.
+// recording is one recording, if it does not change any more: package record
+// makes it read-only when it has ended, or when it broke off and the log says so.
 func (b *backlog) recording(path string, d fs.DirEntry) []archive.Item {
 	name, err := filepath.Rel(b.recordings, path)
 	if err != nil {
@@ -269,32 +267,11 @@ func (b *backlog) recording(path string, d fs.DirEntry) []archive.Item {
 		return []archive.Item{it} // so that the archive does not forget it
 	}
 	info, err := d.Info()
-	if err != nil || !finished(path, info) {
+	if err != nil || info.Mode().Perm()&0o222 != 0 {
 		return nil
 	}
 	it.Since = info.ModTime()
 	return []archive.Item{it}
-}
-
-// brokenAfter is how long a recording without an end rests until it is taken
-// for one that broke off, where no lock tells that somebody writes it.
-const brokenAfter = 10 * time.Minute
-
-// finished reports whether a recording has ended or broken off. Its writer holds
-// a lock as long as it lives, and makes it readable when it has the lock.
-func finished(path string, info fs.FileInfo) bool {
-	if info.Mode().Perm()&0o040 == 0 {
-		return false
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
-		return false
-	}
-	return record.Stat(path).Ended || time.Since(info.ModTime()) > brokenAfter
 }
 
 // modTime is when a file was written; now where nobody knows.

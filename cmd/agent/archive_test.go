@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"postern/internal/archive"
 	"postern/internal/audit"
@@ -88,7 +87,7 @@ func before(keys []string, a, b string) bool {
 func TestTheBacklogHasCheckpointsFirstThenRecordingsThenSegments(t *testing.T) {
 	b, _ := testBacklog(t)
 	rec := filepath.Join(b.recordings, "2026/11/24/rec-s-1.prec")
-	writeOld(t, rec)
+	writeWith(t, rec, 0o440)
 	keys := shortKeys(b.items())
 	for _, want := range []string{"1/checkpoints/00000000000000000", "1/keys/audit.vkey-", "recordings/2026/11/24/rec-s-1.prec",
 		"1/segments/audit-00000000000000000000.jsonl", "1/hashes/00000000000000000000"} {
@@ -101,17 +100,13 @@ func TestTheBacklogHasCheckpointsFirstThenRecordingsThenSegments(t *testing.T) {
 	}
 }
 
-// writeOld makes a file that has rested for an hour.
-func writeOld(t *testing.T, path string) {
+// writeWith makes a file with a mode.
+func writeWith(t *testing.T, path string, mode os.FileMode) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte("what a recording begins with"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	old := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(path, old, old); err != nil {
+	if err := os.WriteFile(path, []byte("what a recording begins with"), mode); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -186,28 +181,12 @@ func TestEpochsThatWerePutAsideAreArchivedToTheirEnd(t *testing.T) {
 func TestOnlyRecordingsThatNobodyWritesAreArchived(t *testing.T) {
 	b, held := testBacklog(t)
 	day := filepath.Join(b.recordings, "2026/11/24")
-	for _, name := range []string{"rec-begun-1.prec", "rec-locked-1.prec", "rec-fresh-1.prec", "rec-broken-1.prec", "rec-held-1.prec", "notes.txt"} {
-		writeOld(t, filepath.Join(day, name))
-	}
-	if err := os.Chmod(filepath.Join(day, "rec-begun-1.prec"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chtimes(filepath.Join(day, "rec-fresh-1.prec"), time.Now(), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	locked, err := os.Open(filepath.Join(day, "rec-locked-1.prec"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer locked.Close()
-	if err := unix.Flock(int(locked.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
+	for name, mode := range map[string]os.FileMode{
+		"rec-begun-1.prec": 0o600, "rec-written-1.prec": 0o640, "rec-ended-1.prec": 0o440, "rec-held-1.prec": 0o640, "notes.txt": 0o440} {
+		writeWith(t, filepath.Join(day, name), mode)
 	}
 	origin, _, err := audit.Origin(b.dir)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Join(day, "rec-held-1.prec"), 0o600); err != nil { // it is not even looked at
 		t.Fatal(err)
 	}
 	held[instanceOf(origin)+"/recordings/2026/11/24/rec-held-1.prec"] = true
@@ -217,7 +196,7 @@ func TestOnlyRecordingsThatNobodyWritesAreArchived(t *testing.T) {
 			got = append(got, filepath.Base(k))
 		}
 	}
-	if want := []string{"rec-broken-1.prec", "rec-held-1.prec"}; !slices.Equal(got, want) {
+	if want := []string{"rec-ended-1.prec", "rec-held-1.prec"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
