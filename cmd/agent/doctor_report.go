@@ -67,22 +67,32 @@ func (d diagnosis) headline() string {
 	return strings.Join(words, ", ") + where
 }
 
-// unknowns puts together what is unknown for one reason.
+// unknowns puts together what one thing would mend: with AWS out of reach most
+// checks are unknown for the same reason.
 func (d diagnosis) unknowns(w io.Writer) {
-	var reasons []string
-	ids := map[string][]string{}
-	mend := map[string][]string{}
+	var order []string
+	groups := map[string][]doctor.Result{}
 	for _, r := range d.of(doctor.Unknown) {
-		if _, known := ids[r.Saw]; !known {
-			reasons = append(reasons, r.Saw)
+		key := strings.Join(r.Mend, "\n")
+		if len(groups[key]) == 0 {
+			order = append(order, key)
 		}
-		ids[r.Saw], mend[r.Saw] = append(ids[r.Saw], r.ID), r.Mend
+		groups[key] = append(groups[key], r)
 	}
-	for _, saw := range reasons {
+	for _, key := range order {
+		var ids, saws []string
+		for _, r := range groups[key] {
+			ids = append(ids, r.ID)
+			if !slices.Contains(saws, r.Saw) {
+				saws = append(saws, r.Saw)
+			}
+		}
 		fmt.Fprintln(w)
-		prose(w, "unknown ", strings.Join(ids[saw], ", "))
-		field(w, "saw", saw)
-		mends(w, mend[saw])
+		prose(w, "unknown ", strings.Join(ids, ", "))
+		for _, saw := range saws {
+			field(w, "saw", saw)
+		}
+		mends(w, groups[key][0].Mend)
 	}
 }
 
