@@ -68,7 +68,7 @@ func (c *collector) crossZone(ctx context.Context) {
 func (c *collector) listeners(ctx context.Context) {
 	c.Listeners = askBalancer(ctx, c, "elasticloadbalancing:DescribeListeners", func(ctx context.Context, arn *string) ([]Listener, error) {
 		var all []Listener
-		pages := elb.NewDescribeListenersPaginator(c.elb, &elb.DescribeListenersInput{LoadBalancerArn: arn})
+		pages := elb.NewDescribeListenersPaginator(describeListeners(c.elb.DescribeListeners), &elb.DescribeListenersInput{LoadBalancerArn: arn})
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)
 			if err != nil {
@@ -105,7 +105,7 @@ func listenerOf(l types.Listener) Listener {
 func (c *collector) interfaces(ctx context.Context) {
 	c.Interfaces = askBalancer(ctx, c, "ec2:DescribeNetworkInterfaces", func(ctx context.Context, arn *string) ([]Interface, error) {
 		_, suffix, _ := strings.Cut(*arn, ":loadbalancer/")
-		pages := ec2.NewDescribeNetworkInterfacesPaginator(c.ec2, &ec2.DescribeNetworkInterfacesInput{Filters: []ec2types.Filter{
+		pages := ec2.NewDescribeNetworkInterfacesPaginator(describeNetworkInterfaces(c.ec2.DescribeNetworkInterfaces), &ec2.DescribeNetworkInterfacesInput{Filters: []ec2types.Filter{
 			filter("interface-type", "network_load_balancer"), filter("description", "ELB "+suffix)}})
 		var all []Interface
 		for pages.HasMorePages() {
@@ -141,7 +141,7 @@ func interfaceOf(i ec2types.NetworkInterface) Interface {
 func (c *collector) groups(ctx context.Context) {
 	c.Groups = askBalancer(ctx, c, "elasticloadbalancing:DescribeTargetGroups", func(ctx context.Context, arn *string) ([]TargetGroup, error) {
 		var all []TargetGroup
-		pages := elb.NewDescribeTargetGroupsPaginator(c.elb, &elb.DescribeTargetGroupsInput{LoadBalancerArn: arn})
+		pages := elb.NewDescribeTargetGroupsPaginator(describeTargetGroups(c.elb.DescribeTargetGroups), &elb.DescribeTargetGroupsInput{LoadBalancerArn: arn})
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)
 			if err != nil {

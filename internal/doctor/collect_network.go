@@ -34,7 +34,7 @@ func askNetwork[T any](ctx context.Context, c *collector, action string, call fu
 
 func (c *collector) subnets(ctx context.Context) {
 	c.Subnets = askNetwork(ctx, c, "ec2:DescribeSubnets", func(ctx context.Context) ([]Subnet, error) {
-		pages := ec2.NewDescribeSubnetsPaginator(c.ec2, &ec2.DescribeSubnetsInput{Filters: []types.Filter{filter("subnet-id", c.privateSubnets()...)}})
+		pages := ec2.NewDescribeSubnetsPaginator(describeSubnets(c.ec2.DescribeSubnets), &ec2.DescribeSubnetsInput{Filters: []types.Filter{filter("subnet-id", c.privateSubnets()...)}})
 		var all []Subnet
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)
@@ -60,7 +60,7 @@ func cidr(text *string) netip.Prefix {
 
 func (c *collector) routeTables(ctx context.Context) {
 	c.RouteTables = askNetwork(ctx, c, "ec2:DescribeRouteTables", func(ctx context.Context) ([]RouteTable, error) {
-		pages := ec2.NewDescribeRouteTablesPaginator(c.ec2, &ec2.DescribeRouteTablesInput{Filters: []types.Filter{filter("vpc-id", c.vpc())}})
+		pages := ec2.NewDescribeRouteTablesPaginator(describeRouteTables(c.ec2.DescribeRouteTables), &ec2.DescribeRouteTablesInput{Filters: []types.Filter{filter("vpc-id", c.vpc())}})
 		var all []RouteTable
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)
@@ -112,7 +112,7 @@ func (c *collector) rules(ctx context.Context) {
 		return
 	}
 	c.Rules = askNetwork(ctx, c, "ec2:DescribeSecurityGroupRules", func(ctx context.Context) ([]Rule, error) {
-		pages := ec2.NewDescribeSecurityGroupRulesPaginator(c.ec2, &ec2.DescribeSecurityGroupRulesInput{Filters: []types.Filter{filter("group-id", groups...)}})
+		pages := ec2.NewDescribeSecurityGroupRulesPaginator(describeSecurityGroupRules(c.ec2.DescribeSecurityGroupRules), &ec2.DescribeSecurityGroupRulesInput{Filters: []types.Filter{filter("group-id", groups...)}})
 		var all []Rule
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)
@@ -141,7 +141,7 @@ func ruleOf(r types.SecurityGroupRule) Rule {
 
 func (c *collector) acls(ctx context.Context) {
 	c.ACLs = askNetwork(ctx, c, "ec2:DescribeNetworkAcls", func(ctx context.Context) ([]ACL, error) {
-		pages := ec2.NewDescribeNetworkAclsPaginator(c.ec2, &ec2.DescribeNetworkAclsInput{Filters: []types.Filter{filter("vpc-id", c.vpc())}})
+		pages := ec2.NewDescribeNetworkAclsPaginator(describeNetworkAcls(c.ec2.DescribeNetworkAcls), &ec2.DescribeNetworkAclsInput{Filters: []types.Filter{filter("vpc-id", c.vpc())}})
 		var all []ACL
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)
@@ -192,7 +192,7 @@ func on(v *types.AttributeBooleanValue) bool { return v != nil && aws.ToBool(v.V
 
 func (c *collector) gateways(ctx context.Context) {
 	c.Gateways = askNetwork(ctx, c, "ec2:DescribeVpcEndpoints", func(ctx context.Context) ([]Gateway, error) {
-		pages := ec2.NewDescribeVpcEndpointsPaginator(c.ec2, &ec2.DescribeVpcEndpointsInput{Filters: []types.Filter{
+		pages := ec2.NewDescribeVpcEndpointsPaginator(describeVpcEndpoints(c.ec2.DescribeVpcEndpoints), &ec2.DescribeVpcEndpointsInput{Filters: []types.Filter{
 			filter("vpc-id", c.vpc()), filter("vpc-endpoint-type", "Gateway"), filter("service-name", "com.amazonaws."+c.Region+".s3")}})
 		var all []Gateway
 		for pages.HasMorePages() {

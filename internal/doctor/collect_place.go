@@ -114,7 +114,7 @@ func (c *collector) machine(ctx context.Context) {
 
 func instances(ctx context.Context, client *ec2.Client, ids ...string) ([]types.Instance, error) {
 	var all []types.Instance
-	pages := ec2.NewDescribeInstancesPaginator(client, &ec2.DescribeInstancesInput{InstanceIds: ids})
+	pages := ec2.NewDescribeInstancesPaginator(describeInstances(client.DescribeInstances), &ec2.DescribeInstancesInput{InstanceIds: ids})
 	for pages.HasMorePages() {
 		out, err := pages.NextPage(ctx)
 		if err != nil {

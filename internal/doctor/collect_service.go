@@ -39,7 +39,7 @@ func (c *collector) service(ctx context.Context) {
 
 func (c *collector) principals(ctx context.Context) {
 	c.Principals = askService(ctx, c, "ec2:DescribeVpcEndpointServicePermissions", func(ctx context.Context, id *string) ([]string, error) {
-		pages := ec2.NewDescribeVpcEndpointServicePermissionsPaginator(c.ec2, &ec2.DescribeVpcEndpointServicePermissionsInput{ServiceId: id})
+		pages := ec2.NewDescribeVpcEndpointServicePermissionsPaginator(describeVpcEndpointServicePermissions(c.ec2.DescribeVpcEndpointServicePermissions), &ec2.DescribeVpcEndpointServicePermissionsInput{ServiceId: id})
 		var all []string
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)
@@ -56,7 +56,7 @@ func (c *collector) principals(ctx context.Context) {
 
 func (c *collector) connections(ctx context.Context) {
 	c.Connections = askService(ctx, c, "ec2:DescribeVpcEndpointConnections", func(ctx context.Context, id *string) ([]Connection, error) {
-		pages := ec2.NewDescribeVpcEndpointConnectionsPaginator(c.ec2, &ec2.DescribeVpcEndpointConnectionsInput{Filters: []types.Filter{filter("service-id", *id)}})
+		pages := ec2.NewDescribeVpcEndpointConnectionsPaginator(describeVpcEndpointConnections(c.ec2.DescribeVpcEndpointConnections), &ec2.DescribeVpcEndpointConnectionsInput{Filters: []types.Filter{filter("service-id", *id)}})
 		var all []Connection
 		for pages.HasMorePages() {
 			out, err := pages.NextPage(ctx)

@@ -9,11 +9,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
-// acceptAPI is what is asked of EC2 where accept_endpoints is set.
-type acceptAPI interface {
-	AcceptVpcEndpointConnections(context.Context, *ec2.AcceptVpcEndpointConnectionsInput, ...func(*ec2.Options)) (*ec2.AcceptVpcEndpointConnectionsOutput, error)
-}
-
 // acceptable are the endpoints that wait to be accepted and belong to one of the
 // owners.
 func acceptable(all []Endpoint, owners []string) []Endpoint {
@@ -36,8 +31,8 @@ func (c *Client) Accept(ctx context.Context, service string, ids []string) (map[
 }
 
 // accept reads what was unsuccessful: AWS answers with success either way.
-func accept(ctx context.Context, api acceptAPI, service string, ids []string) (map[string]error, error) {
-	out, err := api.AcceptVpcEndpointConnections(ctx, &ec2.AcceptVpcEndpointConnectionsInput{ServiceId: &service, VpcEndpointIds: ids})
+func accept(ctx context.Context, api ec2Calls, service string, ids []string) (map[string]error, error) {
+	out, err := api.accept(ctx, &ec2.AcceptVpcEndpointConnectionsInput{ServiceId: &service, VpcEndpointIds: ids})
 	if err != nil {
 		return nil, explain("ec2:AcceptVpcEndpointConnections", err)
 	}

@@ -47,40 +47,50 @@ type Client struct {
 	services *services  // nil until the region is known
 }
 
-// services are the clients of one region.
+// services are the calls that the gate makes, in one region. They are functions
+// and not the SDK's clients behind interfaces: the command line is read by
+// reflection, and so the linker keeps every method of a type that is ever
+// converted to an interface. EC2's client has a thousand, of 40 MB.
 type services struct {
-	region  string
-	config  aws.Config
-	ec2     *ec2.Client
-	elb     *elb.Client
-	scaling scalingAPI
-	ssm     ssmAPI
-	secrets secretsAPI
-	s3      s3API
+	region   string
+	balancer balancerCalls
+	ec2      ec2Calls
+	scaling  scalingCalls
+	secrets  secretCalls
+	object   getObject
 }
+
+// ec2Calls are what is asked of EC2.
+type ec2Calls struct {
+	interfaces  func(context.Context, *ec2.DescribeNetworkInterfacesInput, ...func(*ec2.Options)) (*ec2.DescribeNetworkInterfacesOutput, error)
+	connections func(context.Context, *ec2.DescribeVpcEndpointConnectionsInput, ...func(*ec2.Options)) (*ec2.DescribeVpcEndpointConnectionsOutput, error)
+	accept      func(context.Context, *ec2.AcceptVpcEndpointConnectionsInput, ...func(*ec2.Options)) (*ec2.AcceptVpcEndpointConnectionsOutput, error)
+}
+
+// balancerCalls are what is asked of Elastic Load Balancing.
+type balancerCalls struct {
+	balancers func(context.Context, *elb.DescribeLoadBalancersInput, ...func(*elb.Options)) (*elb.DescribeLoadBalancersOutput, error)
+}
+
+// scalingCalls are what is asked of Auto Scaling.
+type scalingCalls struct {
+	complete  func(context.Context, *autoscaling.CompleteLifecycleActionInput, ...func(*autoscaling.Options)) (*autoscaling.CompleteLifecycleActionOutput, error)
+	heartbeat func(context.Context, *autoscaling.RecordLifecycleActionHeartbeatInput, ...func(*autoscaling.Options)) (*autoscaling.RecordLifecycleActionHeartbeatOutput, error)
+}
+
+// secretCalls are what is asked of Parameter Store and Secrets Manager.
+type secretCalls struct {
+	parameter func(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
+	secret    func(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
+}
+
+// getObject is what is asked of S3.
+type getObject func(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 
 // metadataAPI is what is asked of the instance metadata, version 2.
 type metadataAPI interface {
 	GetInstanceIdentityDocument(context.Context, *imds.GetInstanceIdentityDocumentInput, ...func(*imds.Options)) (*imds.GetInstanceIdentityDocumentOutput, error)
 	GetMetadata(context.Context, *imds.GetMetadataInput, ...func(*imds.Options)) (*imds.GetMetadataOutput, error)
-}
-
-// scalingAPI is what is asked of Auto Scaling while the gate runs.
-type scalingAPI interface {
-	CompleteLifecycleAction(context.Context, *autoscaling.CompleteLifecycleActionInput, ...func(*autoscaling.Options)) (*autoscaling.CompleteLifecycleActionOutput, error)
-	RecordLifecycleActionHeartbeat(context.Context, *autoscaling.RecordLifecycleActionHeartbeatInput, ...func(*autoscaling.Options)) (*autoscaling.RecordLifecycleActionHeartbeatOutput, error)
-}
-
-type ssmAPI interface {
-	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
-}
-
-type secretsAPI interface {
-	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
-}
-
-type s3API interface {
-	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 }
 
 // Open sets up the client. It asks nobody: an AWS that can't be reached is no
@@ -133,12 +143,21 @@ func (c *Client) in(ctx context.Context) (*services, error) {
 		}
 		cfg.Region = document.Region
 	}
-	c.services = &services{
-		region: cfg.Region, config: cfg,
-		ec2: ec2.NewFromConfig(cfg), elb: elb.NewFromConfig(cfg), scaling: autoscaling.NewFromConfig(cfg),
-		ssm: ssm.NewFromConfig(cfg), secrets: secretsmanager.NewFromConfig(cfg), s3: s3.NewFromConfig(cfg, pathStyle),
-	}
+	c.services = connect(cfg)
 	return c.services, nil
+}
+
+func connect(cfg aws.Config) *services {
+	cloud, scaling := ec2.NewFromConfig(cfg), autoscaling.NewFromConfig(cfg)
+	return &services{
+		region:   cfg.Region,
+		balancer: balancerCalls{balancers: elb.NewFromConfig(cfg).DescribeLoadBalancers},
+		ec2: ec2Calls{interfaces: cloud.DescribeNetworkInterfaces, connections: cloud.DescribeVpcEndpointConnections,
+			accept: cloud.AcceptVpcEndpointConnections},
+		scaling: scalingCalls{complete: scaling.CompleteLifecycleAction, heartbeat: scaling.RecordLifecycleActionHeartbeat},
+		secrets: secretCalls{parameter: ssm.NewFromConfig(cfg).GetParameter, secret: secretsmanager.NewFromConfig(cfg).GetSecretValue},
+		object:  s3.NewFromConfig(cfg, pathStyle).GetObject,
+	}
 }
 
 // pathStyle is for other servers than AWS: a bucket of theirs has no host name.

@@ -20,17 +20,6 @@ const (
 	statePending   = "pendingAcceptance"
 )
 
-// discoveryAPI is what is asked of EC2 while the gate runs.
-type discoveryAPI interface {
-	DescribeNetworkInterfaces(context.Context, *ec2.DescribeNetworkInterfacesInput, ...func(*ec2.Options)) (*ec2.DescribeNetworkInterfacesOutput, error)
-	DescribeVpcEndpointConnections(context.Context, *ec2.DescribeVpcEndpointConnectionsInput, ...func(*ec2.Options)) (*ec2.DescribeVpcEndpointConnectionsOutput, error)
-}
-
-// balancerAPI is what is asked of Elastic Load Balancing while the gate runs.
-type balancerAPI interface {
-	DescribeLoadBalancers(context.Context, *elb.DescribeLoadBalancersInput, ...func(*elb.Options)) (*elb.DescribeLoadBalancersOutput, error)
-}
-
 // Endpoint is somebody's endpoint at the endpoint service.
 type Endpoint struct {
 	ID    string
@@ -65,16 +54,16 @@ func (c *Client) Addresses(ctx context.Context, loadBalancer string) ([]netip.Ad
 	if err != nil {
 		return nil, err
 	}
-	return discoverAddresses(ctx, s.elb, s.ec2, loadBalancer)
+	return discoverAddresses(ctx, s, loadBalancer)
 }
 
-func discoverAddresses(ctx context.Context, balancers balancerAPI, interfaces discoveryAPI, arn string) ([]netip.Addr, error) {
-	vpc, err := balancerVPC(ctx, balancers, arn)
+func discoverAddresses(ctx context.Context, s *services, arn string) ([]netip.Addr, error) {
+	vpc, err := balancerVPC(ctx, s.balancer, arn)
 	if err != nil || vpc == "" {
 		return nil, err
 	}
 	_, name, _ := strings.Cut(arn, ":loadbalancer/") // net/NAME/ID
-	nodes, err := nodes(ctx, interfaces, vpc, "ELB "+name)
+	nodes, err := nodes(ctx, s.ec2, vpc, "ELB "+name)
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +84,8 @@ func discoverAddresses(ctx context.Context, balancers balancerAPI, interfaces di
 
 // balancerVPC is "" where there is no such load balancer: its addresses may
 // belong to others by now.
-func balancerVPC(ctx context.Context, api balancerAPI, arn string) (string, error) {
-	out, err := api.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{arn}})
+func balancerVPC(ctx context.Context, api balancerCalls, arn string) (string, error) {
+	out, err := api.balancers(ctx, &elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{arn}})
 	if hasCode(err, "LoadBalancerNotFound") {
 		return "", nil
 	}
@@ -114,10 +103,10 @@ func balancerVPC(ctx context.Context, api balancerAPI, arn string) (string, erro
 // nodes are the network interfaces of a load balancer's nodes. What the filters
 // ask for is compared again: these addresses may send PROXY headers, and
 // anybody who may make an interface can copy a description, but not the type.
-func nodes(ctx context.Context, api discoveryAPI, vpc, description string) ([]types.NetworkInterface, error) {
+func nodes(ctx context.Context, api ec2Calls, vpc, description string) ([]types.NetworkInterface, error) {
 	const kind = types.NetworkInterfaceTypeNetworkLoadBalancer
 	all, err := pages(func(token *string) ([]types.NetworkInterface, *string, error) {
-		out, err := api.DescribeNetworkInterfaces(ctx, &ec2.DescribeNetworkInterfacesInput{NextToken: token, Filters: []types.Filter{
+		out, err := api.interfaces(ctx, &ec2.DescribeNetworkInterfacesInput{NextToken: token, Filters: []types.Filter{
 			filter("interface-type", string(kind)), filter("vpc-id", vpc), filter("description", description)}})
 		if err != nil {
 			return nil, nil, explain("ec2:DescribeNetworkInterfaces", err)
@@ -164,9 +153,9 @@ func (c *Client) Endpoints(ctx context.Context, service string) ([]Endpoint, err
 	return discoverEndpoints(ctx, s.ec2, service)
 }
 
-func discoverEndpoints(ctx context.Context, api discoveryAPI, service string) ([]Endpoint, error) {
+func discoverEndpoints(ctx context.Context, api ec2Calls, service string) ([]Endpoint, error) {
 	connections, err := pages(func(token *string) ([]types.VpcEndpointConnection, *string, error) {
-		out, err := api.DescribeVpcEndpointConnections(ctx, &ec2.DescribeVpcEndpointConnectionsInput{NextToken: token,
+		out, err := api.connections(ctx, &ec2.DescribeVpcEndpointConnectionsInput{NextToken: token,
 			Filters: []types.Filter{filter("service-id", service)}})
 		if err != nil {
 			return nil, nil, explain("ec2:DescribeVpcEndpointConnections", err)

@@ -134,8 +134,8 @@ func (c *Client) HoldTermination(ctx context.Context, h Hook, failed func(error)
 }
 
 func (c *Client) heartbeat(ctx context.Context, h Hook) error {
-	return c.lifecycleAction(ctx, "RecordLifecycleActionHeartbeat", func(ctx context.Context, api scalingAPI, instance string) error {
-		_, err := api.RecordLifecycleActionHeartbeat(ctx, &autoscaling.RecordLifecycleActionHeartbeatInput{
+	return c.lifecycleAction(ctx, "RecordLifecycleActionHeartbeat", func(ctx context.Context, api scalingCalls, instance string) error {
+		_, err := api.heartbeat(ctx, &autoscaling.RecordLifecycleActionHeartbeatInput{
 			AutoScalingGroupName: &h.Group, LifecycleHookName: &h.Name, InstanceId: &instance})
 		return err
 	})
@@ -144,14 +144,14 @@ func (c *Client) heartbeat(ctx context.Context, h Hook) error {
 // CompleteTermination lets Auto Scaling end this instance. It needs
 // autoscaling:CompleteLifecycleAction.
 func (c *Client) CompleteTermination(ctx context.Context, h Hook) error {
-	return c.lifecycleAction(ctx, "CompleteLifecycleAction", func(ctx context.Context, api scalingAPI, instance string) error {
-		_, err := api.CompleteLifecycleAction(ctx, &autoscaling.CompleteLifecycleActionInput{
+	return c.lifecycleAction(ctx, "CompleteLifecycleAction", func(ctx context.Context, api scalingCalls, instance string) error {
+		_, err := api.complete(ctx, &autoscaling.CompleteLifecycleActionInput{
 			AutoScalingGroupName: &h.Group, LifecycleHookName: &h.Name, InstanceId: &instance, LifecycleActionResult: aws.String("CONTINUE")})
 		return err
 	})
 }
 
-func (c *Client) lifecycleAction(ctx context.Context, name string, call func(context.Context, scalingAPI, string) error) error {
+func (c *Client) lifecycleAction(ctx context.Context, name string, call func(context.Context, scalingCalls, string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	self, err := c.identity(ctx)

@@ -42,7 +42,7 @@ func (c *Client) Object(ctx context.Context, name ObjectName, etag string) (data
 	defer cancel()
 	s, err := c.in(ctx)
 	if err == nil {
-		data, now, err = object(ctx, s.s3, name, etag)
+		data, now, err = object(ctx, s.object, name, etag)
 	}
 	if err != nil && !errors.Is(err, ErrUnchanged) {
 		err = fmt.Errorf("read %s: %w", name, err)
@@ -50,12 +50,12 @@ func (c *Client) Object(ctx context.Context, name ObjectName, etag string) (data
 	return data, now, err
 }
 
-func object(ctx context.Context, api s3API, name ObjectName, etag string) ([]byte, string, error) {
+func object(ctx context.Context, get getObject, name ObjectName, etag string) ([]byte, string, error) {
 	in := &s3.GetObjectInput{Bucket: &name.Bucket, Key: &name.Key}
 	if etag != "" {
 		in.IfNoneMatch = &etag
 	}
-	out, err := api.GetObject(ctx, in)
+	out, err := get(ctx, in)
 	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.HTTPStatusCode() == http.StatusNotModified {
 		return nil, "", ErrUnchanged
 	}

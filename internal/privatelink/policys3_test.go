@@ -115,7 +115,7 @@ func TestAChangedObjectIsToldOfWithinSecondsAndOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		s := &contents{of: "one"}
-		client := &Client{timeout: time.Second, services: &services{s3: s}}
+		client := &Client{timeout: time.Second, services: &services{object: s.GetObject}}
 		var mu sync.Mutex
 		var told []string
 		answered, failed := 0, 0

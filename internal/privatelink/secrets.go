@@ -60,13 +60,13 @@ func (c *Client) secret(ctx context.Context, reference string) ([]byte, error) {
 		return nil, err
 	}
 	if name, ok := strings.CutPrefix(reference, parameterPrefix); ok {
-		return parameter(ctx, s.ssm, name)
+		return parameter(ctx, s.secrets, name)
 	}
 	return secretValue(ctx, s.secrets, strings.TrimPrefix(reference, secretPrefix))
 }
 
-func parameter(ctx context.Context, api ssmAPI, name string) ([]byte, error) {
-	out, err := api.GetParameter(ctx, &ssm.GetParameterInput{Name: &name, WithDecryption: aws.Bool(true)})
+func parameter(ctx context.Context, api secretCalls, name string) ([]byte, error) {
+	out, err := api.parameter(ctx, &ssm.GetParameterInput{Name: &name, WithDecryption: aws.Bool(true)})
 	if err != nil {
 		return nil, explain("ssm:GetParameter", err)
 	}
@@ -76,8 +76,8 @@ func parameter(ctx context.Context, api ssmAPI, name string) ([]byte, error) {
 	return []byte(*out.Parameter.Value), nil
 }
 
-func secretValue(ctx context.Context, api secretsAPI, id string) ([]byte, error) {
-	out, err := api.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
+func secretValue(ctx context.Context, api secretCalls, id string) ([]byte, error) {
+	out, err := api.secret(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
 	if err != nil {
 		return nil, explain("secretsmanager:GetSecretValue", err)
 	}
