@@ -26,8 +26,9 @@ type world struct {
 
 func TestTheLifeOfABastion(t *testing.T) {
 	able(t)
-	w := &world{machine: newMachine(t), first: t.TempDir(), second: t.TempDir(), repo: t.TempDir()}
-	w.buildPackages()
+	w := &world{machine: newMachine(t), repo: t.TempDir()}
+	w.first, w.second = packages(t, "1.0.0"), packages(t, "1.0.1")
+	w.dialler()
 	w.boot(w.seed(), w.repo)
 	for _, step := range []struct {
 		name string
@@ -71,15 +72,28 @@ func able(t *testing.T) {
 	}
 }
 
-func (w *world) buildPackages() {
-	w.t.Helper()
-	for version, dir := range map[string]string{"1.0.0": w.first, "1.0.1": w.second} {
-		cmd := exec.Command(filepath.Join(root, "packaging/build"), version, dir)
-		cmd.Env = append(os.Environ(), "ARCHITECTURES=amd64", "SOURCE_DATE_EPOCH=1795000000")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			w.t.Fatalf("packaging/build: %v\n%s", err, out)
-		}
+// packages builds the packages of a version. POSTERN_BOOT_PACKAGES names a
+// folder where they are kept and used again, for work on this test.
+func packages(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if kept := os.Getenv("POSTERN_BOOT_PACKAGES"); kept != "" {
+		dir = filepath.Join(kept, version)
 	}
+	if _, err := os.Stat(filepath.Join(dir, "SHA256SUMS")); err == nil {
+		return dir
+	}
+	cmd := exec.Command(filepath.Join(root, "packaging/build"), version, dir)
+	cmd.Env = append(os.Environ(), "ARCHITECTURES=amd64", "SOURCE_DATE_EPOCH=1795000000")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("packaging/build: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// dialler puts the program into the machine that plays the load balancer.
+func (w *world) dialler() {
+	w.t.Helper()
 	build := exec.Command("go", "build", "-o", filepath.Join(w.root, "usr/local/bin/nlbdial"), "./test/tools/nlbdial")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
