@@ -54,10 +54,18 @@ func regionOf(arn string) (region string, ok bool) {
 // Signer is a crypto.Signer whose private key is in KMS. It may be used from any
 // goroutine.
 type Signer struct {
-	client  *kms.Client
+	calls   calls
 	key     string // ARN as it was given
 	timeout time.Duration
 	public  publicKey
+}
+
+// calls are what is asked of KMS. They are functions and not the SDK's client:
+// a Signer becomes an interface, the command line is read by reflection, and so
+// the linker would keep every method of a client in it.
+type calls struct {
+	publicKey func(context.Context, *kms.GetPublicKeyInput, ...func(*kms.Options)) (*kms.GetPublicKeyOutput, error)
+	sign      func(context.Context, *kms.SignInput, ...func(*kms.Options)) (*kms.SignOutput, error)
 }
 
 // New asks KMS for the public key. It refuses a key that isn't for signing, or
@@ -99,16 +107,17 @@ func (s *Signer) connect(ctx context.Context, region, endpoint string) error {
 	if err != nil {
 		return err
 	}
-	s.client = kms.NewFromConfig(cfg, func(o *kms.Options) {
+	client := kms.NewFromConfig(cfg, func(o *kms.Options) {
 		if endpoint != "" {
 			o.BaseEndpoint = aws.String(endpoint)
 		}
 	})
+	s.calls = calls{publicKey: client.GetPublicKey, sign: client.Sign}
 	return nil
 }
 
 func (s *Signer) fetch(ctx context.Context) error {
-	out, err := s.client.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(s.key)})
+	out, err := s.calls.publicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(s.key)})
 	if err != nil {
 		return explain("kms:GetPublicKey", err)
 	}
@@ -138,7 +147,7 @@ func (s *Signer) sign(message []byte, opts crypto.SignerOpts) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
-	out, err := s.client.Sign(ctx, s.public.request(s.key, message))
+	out, err := s.calls.sign(ctx, s.public.request(s.key, message))
 	if err != nil {
 		return nil, explain("kms:Sign", err)
 	}

@@ -79,7 +79,7 @@ func newCloudWatch(ctx context.Context, o CloudWatchOptions) (*cloudWatch, error
 			c.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	return &cloudWatch{client: client, group: o.Group, stream: o.Stream, region: cfg.Region, most: batchEvents, patience: callTime}, nil
+	return &cloudWatch{calls: logCalls{put: client.PutLogEvents, create: client.CreateLogStream}, group: o.Group, stream: o.Stream, region: cfg.Region, most: batchEvents, patience: callTime}, nil
 }
 
 // validate checks the names (CloudWatch Logs API reference, CreateLogStream).
@@ -98,9 +98,17 @@ func notInGroup(r rune) bool {
 	return !letter && !strings.ContainsRune(".-_/#", r)
 }
 
+// logCalls are what is asked of CloudWatch Logs. They are functions and not the
+// SDK's client: an outlet is an interface, the command line is read by
+// reflection, and so the linker would keep every method of a client in it.
+type logCalls struct {
+	put    func(context.Context, *cloudwatchlogs.PutLogEventsInput, ...func(*cloudwatchlogs.Options)) (*cloudwatchlogs.PutLogEventsOutput, error)
+	create func(context.Context, *cloudwatchlogs.CreateLogStreamInput, ...func(*cloudwatchlogs.Options)) (*cloudwatchlogs.CreateLogStreamOutput, error)
+}
+
 // cloudWatch is an outlet to a log stream. It is owned by the goroutine in Run.
 type cloudWatch struct {
-	client                *cloudwatchlogs.Client
+	calls                 logCalls
 	group, stream, region string
 	most                  int           // events in the next batch: fewer after one was invalid, to find out which of them is
 	patience              time.Duration // for one call
@@ -169,7 +177,7 @@ func (c *cloudWatch) put(ctx context.Context, batch []types.InputLogEvent) (*typ
 func (c *cloudWatch) putOnce(ctx context.Context, batch []types.InputLogEvent) (*types.RejectedLogEventsInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	out, err := c.client.PutLogEvents(ctx, &cloudwatchlogs.PutLogEventsInput{
+	out, err := c.calls.put(ctx, &cloudwatchlogs.PutLogEventsInput{
 		LogGroupName: aws.String(c.group), LogStreamName: aws.String(c.stream), LogEvents: batch})
 	if err != nil {
 		return nil, c.explain("logs:PutLogEvents", err)
@@ -180,7 +188,7 @@ func (c *cloudWatch) putOnce(ctx context.Context, batch []types.InputLogEvent) (
 func (c *cloudWatch) create(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	_, err := c.client.CreateLogStream(ctx, &cloudwatchlogs.CreateLogStreamInput{
+	_, err := c.calls.create(ctx, &cloudwatchlogs.CreateLogStreamInput{
 		LogGroupName: aws.String(c.group), LogStreamName: aws.String(c.stream)})
 	var exists *types.ResourceAlreadyExistsException
 	if err == nil || errors.As(err, &exists) {
