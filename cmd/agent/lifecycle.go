@@ -45,7 +45,7 @@ func (l *lifecycle) run(ctx context.Context) error {
 		Notice: func(n privatelink.Notice) {
 			l.log.Warn("AWS takes this instance", zap.String("notice", n.Kind), zap.String("detail", n.Detail), zap.Time("at", n.At))
 			l.drain(ending{reason: n.Kind})
-			if n.Kind != privatelink.NoticeTermination || l.hook == (privatelink.Hook{}) {
+			if n.Kind != privatelink.ReasonTermination || l.hook == (privatelink.Hook{}) {
 				return
 			}
 			l.terminating.Store(true)

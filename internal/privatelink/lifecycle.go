@@ -11,11 +11,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 )
 
-// Kinds of notices.
+// Kinds of notices, and reasons why a gate ends.
 const (
-	NoticeTermination = "termination" // Auto Scaling is about to end the instance
-	NoticeSpot        = "spot"        // EC2 takes the spot instance back, in about two minutes
-	NoticeRebalance   = "rebalance"   // EC2 is likely to take the spot instance back
+	ReasonTermination = "termination" // Auto Scaling is about to end the instance
+	ReasonSpot        = "spot"        // EC2 takes the spot instance back, in about two minutes
+	ReasonRebalance   = "rebalance"   // EC2 is likely to take the spot instance back
 )
 
 const (
@@ -98,7 +98,7 @@ func (c *Client) notices(ctx context.Context) ([]Notice, error) {
 // readLifecycleState takes the states after which there is no way back: an
 // instance in Standby, say, goes on later.
 func readLifecycleState(state string) (Notice, bool) {
-	return Notice{Kind: NoticeTermination}, state == "Terminated" || state == "Warmed:Terminated"
+	return Notice{Kind: ReasonTermination}, state == "Terminated" || state == "Warmed:Terminated"
 }
 
 // readSpotAction reads {"action":"terminate","time":"2026-11-24T12:00:00Z"}. One
@@ -106,10 +106,10 @@ func readLifecycleState(state string) (Notice, bool) {
 func readSpotAction(text string) (Notice, bool) {
 	var action struct{ Time time.Time }
 	_ = json.Unmarshal([]byte(text), &action)
-	return Notice{Kind: NoticeSpot, At: action.Time}, true
+	return Notice{Kind: ReasonSpot, At: action.Time}, true
 }
 
-func readRebalance(string) (Notice, bool) { return Notice{Kind: NoticeRebalance}, true }
+func readRebalance(string) (Notice, bool) { return Notice{Kind: ReasonRebalance}, true }
 
 // Hook is a lifecycle hook of an Auto Scaling group.
 type Hook struct{ Group, Name string }

@@ -88,7 +88,7 @@ func TestANoticeIsGivenOnceAndWithinSeconds(t *testing.T) {
 		p.set(func() { p.of["autoscaling/target-lifecycle-state"] = "Terminated" })
 		pass(6 * time.Second)
 		notices, _ := seen()
-		if len(notices) != 1 || notices[0].Kind != NoticeTermination || notices[0].Detail != "Terminated" {
+		if len(notices) != 1 || notices[0].Kind != ReasonTermination || notices[0].Detail != "Terminated" {
 			t.Fatalf("terminated: %v", notices)
 		}
 		p.set(func() {
@@ -97,7 +97,7 @@ func TestANoticeIsGivenOnceAndWithinSeconds(t *testing.T) {
 		})
 		pass(time.Hour)
 		notices, _ = seen()
-		if len(notices) != 3 || notices[1].Kind != NoticeSpot || !notices[1].At.Equal(time.Date(2026, 11, 24, 12, 2, 0, 0, time.UTC)) || notices[2].Kind != NoticeRebalance {
+		if len(notices) != 3 || notices[1].Kind != ReasonSpot || !notices[1].At.Equal(time.Date(2026, 11, 24, 12, 2, 0, 0, time.UTC)) || notices[2].Kind != ReasonRebalance {
 			t.Errorf("all three: %v", notices)
 		}
 	})
@@ -113,7 +113,7 @@ func TestOnlyAStateWithoutAWayBackIsANotice(t *testing.T) {
 }
 
 func TestASpotNoticeThatCannotBeReadIsANotice(t *testing.T) {
-	if n, ok := readSpotAction("<html>"); !ok || n.Kind != NoticeSpot || !n.At.IsZero() {
+	if n, ok := readSpotAction("<html>"); !ok || n.Kind != ReasonSpot || !n.At.IsZero() {
 		t.Errorf("%+v, %t", n, ok)
 	}
 }
@@ -199,7 +199,7 @@ func TestTheMetadataServiceIsReadWithATokenOnly(t *testing.T) {
 	for _, n := range got {
 		kinds[n.Kind] = true
 	}
-	if all := slices.Sorted(maps.Keys(kinds)); !slices.Equal(all, []string{NoticeRebalance, NoticeSpot, NoticeTermination}) {
+	if all := slices.Sorted(maps.Keys(kinds)); !slices.Equal(all, []string{ReasonRebalance, ReasonSpot, ReasonTermination}) {
 		t.Errorf("kinds %v", all)
 	}
 }
