@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -263,10 +264,16 @@ func (x *cfnTemplate) securityRules() []awsfake.SecurityRule {
 func (x *cfnTemplate) postern() string {
 	data := at(x.properties("LaunchTemplate"), "LaunchTemplateData", "UserData", "Fn::Base64").(string)
 	var cloud struct {
-		Files []struct{ Path, Content string } `yaml:"write_files"`
+		Files    []struct{ Path, Content string } `yaml:"write_files"`
+		Commands []string                         `yaml:"runcmd"`
 	}
 	if err := yaml.Unmarshal([]byte(data), &cloud); err != nil {
 		x.t.Fatalf("the user data are no cloud-config: %v\n%s", err, data)
+	}
+	for _, script := range cloud.Commands {
+		if out, err := exec.Command("sh", "-n", "-c", script).CombinedOutput(); err != nil || !strings.HasPrefix(script, "set -eu\n") {
+			x.t.Errorf("the user data run what is no script: %v\n%s\n%s", err, out, script)
+		}
 	}
 	for _, f := range cloud.Files {
 		if f.Path == defaultConfig {

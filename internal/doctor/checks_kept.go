@@ -52,8 +52,17 @@ func s3Endpoint(s *Snapshot) verdict {
 	for _, g := range s.Gateways.Value {
 		saw = g.ID + " is " + g.State
 	}
-	return bad(saw, s.aws("ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id %s --service-name com.amazonaws.%s.s3 --route-table-ids %s",
+	return s.needed(saw, s.aws("ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id %s --service-name com.amazonaws.%s.s3 --route-table-ids %s",
 		s.vpc(), s.Region, strings.Join(s.privateTables(), " ")))
+}
+
+// needed is bad where the gate itself archives to S3, and doubtful where only
+// others may want to go there.
+func (s *Snapshot) needed(saw string, mend ...string) verdict {
+	if inS3(s) {
+		return bad(saw, mend...)
+	}
+	return doubtful(saw, mend...)
 }
 
 // privateSubnets are those of the load balancer and the bastion.
@@ -91,9 +100,9 @@ func s3Route(s *Snapshot) verdict {
 		const cuts = "connections to S3 that are open break off when the endpoint is changed"
 		switch {
 		case route == nil:
-			return bad(id+" has no route to "+g.ID, add, cuts)
+			return s.needed(id+" has no route to "+g.ID, add, cuts)
 		case route.State != "active":
-			return bad(id+": the route to "+g.ID+" is "+route.State, add, cuts)
+			return s.needed(id+": the route to "+g.ID+" is "+route.State, add, cuts)
 		}
 	}
 	return good("%s by %s", joined(s.privateTables()), g.ID)

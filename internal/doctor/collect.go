@@ -47,8 +47,11 @@ type collector struct {
 // Credentials and endpoints are those of the environment, as AWS's own tools
 // take them.
 func Collect(ctx context.Context, setup Setup) *Snapshot {
-	return collect(ctx, setup, patience{metadata: 2 * time.Second, call: 8 * time.Second})
+	return collect(ctx, setup, operators())
 }
+
+// operators is what the one who waits at the terminal has.
+func operators() patience { return patience{metadata: 2 * time.Second, call: 8 * time.Second} }
 
 func collect(ctx context.Context, setup Setup, p patience) *Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, p.total())

@@ -294,6 +294,7 @@ func serviceScenarios() []scenario {
 func keptScenarios() []scenario {
 	return []scenario{
 		{"no gateway endpoint", func(w *world) { w.Endpoints = nil }, "s3.endpoint", Fail, "none", "create-vpc-endpoint --vpc-endpoint-type Gateway"},
+		{"no gateway endpoint and no archive", func(w *world) { w.Endpoints, w.setup.Bucket = nil, Bucket{} }, "s3.endpoint", Warn, "none", "create-vpc-endpoint"},
 		{"a gateway endpoint at the main table alone", func(w *world) {
 			w.RouteTables[0].Routes = append(w.RouteTables[0].Routes, w.RouteTables[1].Routes[2])
 			w.RouteTables[1].Routes = w.RouteTables[1].Routes[:2]
