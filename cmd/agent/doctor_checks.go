@@ -97,7 +97,7 @@ func policyFile(h *host) doctor.Result {
 }
 
 func configWarnings(h *host) doctor.Result {
-	all := slices.Concat(h.config.Warnings, h.config.Unused)
+	all := h.config.Warnings
 	if len(all) == 0 {
 		return hostResult(doctor.OK, "no warnings")
 	}

@@ -29,7 +29,7 @@ func TestChangedKeysAreNamed(t *testing.T) {
 
 // Fields of config.Config that no reload compares: what names the file and tells
 // of it.
-var notCompared = []string{"Path", "Version", "Unused", "Warnings"}
+var notCompared = []string{"Path", "Version", "Warnings"}
 
 func TestEverySettingIsCompared(t *testing.T) {
 	base := &config.Config{}

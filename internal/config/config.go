@@ -44,9 +44,7 @@ type Config struct {
 	Drain         Drain
 	Log           Log
 
-	// Unused has a line for each key that is set and that this version does
-	// not act on; Warnings one for each setting that is surely not meant.
-	Unused, Warnings []string
+	Warnings []string // one for each setting that is surely not meant
 }
 
 // SSH is the ssh: section.

@@ -221,6 +221,27 @@ func TestThePackagedFilesExampleOfSinksIsRead(t *testing.T) {
 	}
 }
 
+// Nothing in AWS has a default either.
+func TestThePackagedFilesExampleOfAWSIsRead(t *testing.T) {
+	data, err := os.ReadFile("../../packaging/postern.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile(`(?m)^# (aws:\n(?:#   .*\n)+)`).FindSubmatch(data)
+	if example == nil {
+		t.Fatal("the packaged file shows no aws")
+	}
+	c, err := Load(write(t, "postern.yaml", short+strings.ReplaceAll(string(example[1]), "\n# ", "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := AWS{Region: "us-east-1", LoadBalancer: c.AWS.LoadBalancer, EndpointService: "vpce-svc-0127881c0d25a3123", EndpointOwners: []string{"111122223333"},
+		Refresh: time.Minute, AutoScalingGroup: "gate", LifecycleHook: "postern-drain"}
+	if !reflect.DeepEqual(*c.AWS, want) {
+		t.Errorf("got %+v", *c.AWS)
+	}
+}
+
 func TestKeysInKMSAreNoFiles(t *testing.T) {
 	const arn = "arn:aws-us-gov:kms:us-gov-west-1:111122223333:alias/gate"
 	c, err := Load(write(t, "postern.yaml", short+"ssh: { host_ca: '"+arn+"' }\nupstream: { user_ca: '"+arn+"' }\naudit: { signing_key: '"+arn+"' }\n"))
