@@ -123,7 +123,7 @@ func sshPort(h *host) doctor.Result {
 	case named(initName) && len(h.port) == 1:
 		return h.heldBySystemd()
 	}
-	return hostResult(doctor.Fail, holdersWords(h.port)+" has it", moveSSHD()...)
+	return hostResult(doctor.Fail, holdersWords(h.port)+" has it", h.freePort()...)
 }
 
 func holdersWords(all []holder) string {
@@ -134,12 +134,12 @@ func holdersWords(all []holder) string {
 	return strings.Join(words, ", ")
 }
 
-func moveSSHD() []string {
-	return []string{
-		`printf 'Port 2200\nListenAddress 127.0.0.1\n' > /etc/ssh/sshd_config.d/10-break-glass.conf`,
-		"sshd -t && systemctl restart ssh   # sshd on Amazon Linux; SSM Session Manager still gets there",
-		"systemctl disable --now ssh.socket   # where there is one",
+// freePort is how the port gets free.
+func (h *host) freePort() []string {
+	if slices.ContainsFunc(h.port, func(p holder) bool { return strings.HasPrefix(p.name, "sshd") }) {
+		return []string{"postern take-port-22   # moves sshd to 127.0.0.1:2200, where SSM Session Manager still gets to it; --dry-run says how"}
 	}
+	return []string{"ss -ltnp   # what is it? Stop it, or set listen in postern.yaml"}
 }
 
 // heldBySystemd tells the gate's socket unit from sshd's by which is enabled.
@@ -148,7 +148,7 @@ func (h *host) heldBySystemd() doctor.Result {
 		return hostResult(doctor.OK, "postern.socket has it")
 	}
 	return hostResult(doctor.Warn, "systemd has it, and postern.socket is not enabled", "systemctl list-sockets   # whose is it?",
-		"systemctl disable --now ssh.socket   # if it is sshd's", "systemctl enable --now postern.socket postern.service")
+		"postern take-port-22   # if it is sshd's", "systemctl enable --now postern.socket postern.service")
 }
 
 func isReady(h *host) doctor.Result {
