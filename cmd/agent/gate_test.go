@@ -192,7 +192,11 @@ func (g *testGate) session() (ended <-chan struct{}) {
 		close(done)
 	}()
 	g.t.Cleanup(func() { cmd.Process.Kill(); <-done })
-	g.eventually("connected", func() bool { return len(g.events(audit.AuthSuccess)) > 0 })
+	// The events come before the session.
+	g.eventually("connected", func() bool {
+		_, out, _ := g.postern("sessions", "--json")
+		return len(g.events(audit.AuthSuccess)) > 0 && out != "[]\n"
+	})
 	return done
 }
 
