@@ -30,6 +30,9 @@ const (
 // keysTimeout is how long a start waits for keys and a policy that only AWS has.
 const keysTimeout = 20 * time.Second
 
+// locateTimeout is within the second in which a gate is to listen.
+const locateTimeout = 300 * time.Millisecond
+
 // openAWS sets up the way to AWS, and asks nobody.
 func openAWS(c *config.Config) (*privatelink.Client, error) {
 	o := privatelink.Options{}
@@ -37,6 +40,23 @@ func openAWS(c *config.Config) (*privatelink.Client, error) {
 		o.Region = c.AWS.Region
 	}
 	return privatelink.Open(context.Background(), o)
+}
+
+// locate says in the audit log where in AWS the gate is. The instance metadata is
+// on the host itself: where it does not answer at once there is none.
+func (g *gate) locate(c *config.Config, h *audit.Host) {
+	if c.AWS == nil {
+		return
+	}
+	h.Region, h.LoadBalancer = c.AWS.Region, c.AWS.LoadBalancer
+	ctx, cancel := context.WithTimeout(context.Background(), locateTimeout)
+	defer cancel()
+	self, err := g.aws.Identity(ctx)
+	if err != nil {
+		g.log.Info("no instance metadata: events do not name the instance", zap.Error(err))
+		return
+	}
+	h.InstanceID, h.Region, h.Zone, h.Account = self.Instance, self.Region, self.Zone, self.Account
 }
 
 // wayIn follows what AWS says of the way in, and of the policy, and keeps the

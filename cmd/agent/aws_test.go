@@ -144,6 +144,9 @@ func TestSessionsOfARejectedEndpointEndAndAnAPIThatIsDownChangesNothing(t *testi
 	if e := g.events(audit.AdmissionChange); len(e) != 1 || !has(e, demoEndpoint) || !has(e, `127\.0\.0\.1/32`) {
 		t.Errorf("events: %q", e)
 	}
+	if e := g.events(audit.DaemonStart); !has(e, awsfake.GateInstance) || !has(e, awsfake.OwnAccount) || !has(e, "us-east-1a") {
+		t.Errorf("the log does not say where the gate is: %q", e)
+	}
 	ended := g.session()
 
 	mend := server.Fail(awsfake.Fault{Service: "ec2", HTML: true})

@@ -76,6 +76,7 @@ func (g *gate) listen(c *config.Config) error {
 func (g *gate) openAudit(c *config.Config) error {
 	o := auditOptions(c, g.metrics, g.log)
 	o.NewEpoch = g.newEpoch
+	g.locate(c, &o.Host)
 	var err error
 	if o.Key, o.OldKey, err = auditKeys(c); err != nil {
 		return err
