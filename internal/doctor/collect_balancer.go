@@ -114,7 +114,9 @@ func (c *collector) interfaces(ctx context.Context) {
 				return nil, err
 			}
 			for _, i := range out.NetworkInterfaces {
-				all = append(all, interfaceOf(i))
+				if i.InterfaceType == ec2types.NetworkInterfaceTypeNetworkLoadBalancer && aws.ToString(i.Description) == "ELB "+suffix {
+					all = append(all, interfaceOf(i))
+				}
 			}
 		}
 		return all, nil

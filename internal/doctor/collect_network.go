@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -201,6 +202,9 @@ func (c *collector) gateways(ctx context.Context) {
 				return nil, err
 			}
 			for _, e := range out.VpcEndpoints {
+				if e.VpcEndpointType != types.VpcEndpointTypeGateway || aws.ToString(e.VpcId) != c.vpc() || !strings.HasSuffix(aws.ToString(e.ServiceName), ".s3") {
+					continue
+				}
 				all = append(all, Gateway{ID: aws.ToString(e.VpcEndpointId), State: string(e.State), Policy: aws.ToString(e.PolicyDocument), RouteTables: e.RouteTableIds})
 			}
 		}

@@ -64,6 +64,9 @@ func (c *collector) connections(ctx context.Context) {
 				return nil, err
 			}
 			for _, x := range out.VpcEndpointConnections {
+				if aws.ToString(x.ServiceId) != *id {
+					continue
+				}
 				all = append(all, Connection{Endpoint: aws.ToString(x.VpcEndpointId), Owner: aws.ToString(x.VpcEndpointOwner), State: string(x.VpcEndpointState), Created: aws.ToTime(x.CreationTimestamp)})
 			}
 		}

@@ -129,7 +129,11 @@ func TestAWSInTroubleIsNoVerdict(t *testing.T) {
 			w := newWorld(t)
 			w.aws.Fail(trouble.fault)
 			said := 0
-			for _, r := range collect(context.Background(), w.setup, patience{time.Second, 1500 * time.Millisecond}).Check() {
+			p := patience{time.Second, 1500 * time.Millisecond}
+			if trouble.fault.Status != 0 {
+				p.call = 20 * time.Second // it is repeated, with a pause
+			}
+			for _, r := range collect(context.Background(), w.setup, p).Check() {
 				if strings.Contains(r.Saw, trouble.says) {
 					said++
 				}
@@ -262,5 +266,18 @@ func TestAClockThatIsOffIsNamed(t *testing.T) {
 				t.Errorf("got %s: %s", r.Status, r.Saw)
 			}
 		})
+	}
+}
+
+// TestFiltersThatAreIgnoredChangeNothing is for servers that stand in for AWS
+// and take no notice of filters.
+func TestFiltersThatAreIgnoredChangeNothing(t *testing.T) {
+	w := newWorld(t)
+	w.Unfiltered = true
+	w.Services = append(w.Services, awsfake.EndpointService{ID: "vpce-svc-0f1", Connections: []awsfake.Connection{{Endpoint: "vpce-0f1", Owner: "777788889999", State: "available"}}})
+	for _, r := range w.examine(t) {
+		if r.Status != OK {
+			t.Errorf("%s is %s: %s", r.ID, r.Status, r.Saw)
+		}
 	}
 }
