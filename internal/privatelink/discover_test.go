@@ -233,3 +233,17 @@ func TestTheInstanceSaysWhoItIs(t *testing.T) {
 		t.Error("a metadata service that is down is no answer")
 	}
 }
+
+func TestWithoutCredentialsTheReasonIsThat(t *testing.T) {
+	a := awsfake.Correct()
+	_, metadata, _ := fake(t, a)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	client, err := Open(t.Context(), Options{Metadata: metadata.URL, Timeout: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Endpoints(t.Context(), awsfake.GateService); Reason(err) != ReasonCredentials || !strings.Contains(err.Error(), "role of this instance") {
+		t.Errorf("reason %s: %v", Reason(err), err)
+	}
+}
