@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -90,4 +91,41 @@ func TestAFirstStartWithoutThePolicySaysWhy(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "s3:GetObject") || !strings.Contains(err.Error(), "s3://gate-archive/fleet/policy.yaml") {
 		t.Errorf("%v", err)
 	}
+}
+
+func TestTwoGatesOfAFleetAreOneToClients(t *testing.T) {
+	needs(t, "ssh")
+	a := demoAccount()
+	inAWS(t, a)
+	first, second := newTestGate(t), newTestGate(t)
+	for name, object := range map[string]string{"policy.yaml": "fleet/policy.yaml", "ssh_host_ed25519_key": ""} {
+		data, err := os.ReadFile(first.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if object != "" {
+			a.Buckets[0].Objects[object] = data
+			continue
+		}
+		a.Parameters["/gate/"+name] = string(data)
+	}
+	for _, g := range []*testGate{first, second} {
+		g.edit("postern.yaml", "policy: policy.yaml", "policy: s3://"+awsfake.GateBucket+"/fleet/policy.yaml\naws: { refresh: 1s }")
+		g.edit("postern.yaml", "[ssh_host_ed25519_key, ssh_host_ecdsa_key]", `["aws-ssm:/gate/ssh_host_ed25519_key"]`)
+		g.start()
+	}
+	// The first one's client knows one host key, and finds it at both.
+	_, port, err := net.SplitHostPort(second.lns.front.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := first.ssh("-p", port, "gate", "whoami"); err != nil || !strings.HasPrefix(out, "vendor") {
+		t.Fatalf("at the second: %v, %s", err, out)
+	}
+	a.Change(func() {
+		policy := a.Buckets[0].Objects["fleet/policy.yaml"]
+		a.Buckets[0].Objects["fleet/policy.yaml"] = append([]byte("frozen: [vendor]\n"), policy...)
+	})
+	first.eventually("frozen at the first", func() bool { _, err := first.ssh("gate", "whoami"); return err != nil })
+	first.eventually("frozen at the second", func() bool { _, err := first.ssh("-p", port, "gate", "whoami"); return err != nil })
 }
