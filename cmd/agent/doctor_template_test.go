@@ -405,3 +405,32 @@ func TestTheTemplatesNetworkIsWhole(t *testing.T) {
 		}
 	}
 }
+
+func TestEachParameterIsExplained(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/aws.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"postern", "vendor"} {
+		b, err := os.ReadFile("../../packaging/cloudformation/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n yaml.Node
+		if err := yaml.Unmarshal(b, &n); err != nil {
+			t.Fatal(err)
+		}
+		root := plainValue(n.Content[0])
+		for parameter, p := range at(root, "Parameters").(map[string]any) {
+			if d, _ := at(p, "Description").(string); len(d) < 10 {
+				t.Errorf("%s.yaml does not describe %s", name, parameter)
+			}
+			if name == "postern" && !strings.Contains(string(guide), "`"+parameter+"`") {
+				t.Errorf("docs/aws.md does not explain %s", parameter)
+			}
+			if !strings.Contains(strings.ReplaceAll(string(b), "  "+parameter+":", ""), parameter) {
+				t.Errorf("%s.yaml does not use %s", name, parameter)
+			}
+		}
+	}
+}
