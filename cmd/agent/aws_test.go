@@ -259,6 +259,38 @@ func TestATerminatingInstanceDrainsAndThenLetsAutoScalingGoOn(t *testing.T) {
 	}
 }
 
+func TestSessionsAreCutBeforeASpotInstanceGoes(t *testing.T) {
+	needs(t, "ssh")
+	a := demoAccount()
+	inAWS(t, a)
+	g := discovering(t, awsSection)
+	g.edit("postern.yaml", "settle: 0s, timeout: 1s", "settle: 0s, timeout: 1h")
+	g.start()
+	ended := g.session()
+	at := time.Now().Add(lastMoments + 2*time.Second).UTC().Format(time.RFC3339)
+	a.Change(func() { a.Metadata.SpotAction = `{"action":"terminate","time":"` + at + `"}` })
+	g.stops(20 * time.Second)
+	<-ended
+	if e := g.events(audit.DaemonStop); !has(e, `"status_code":"spot"`) || !has(e, `"cut":1`) {
+		t.Errorf("events: %q", e)
+	}
+}
+
+func TestSessionsHaveNoLongerThanTheInstance(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for at, want := range map[time.Time]time.Duration{
+		{}:                       time.Hour,
+		now.Add(2 * time.Minute): 2*time.Minute - lastMoments,
+		now.Add(3 * time.Hour):   time.Hour,
+		now.Add(time.Second):     0,
+		now.Add(-time.Hour):      0,
+	} {
+		if got := (ending{at: at}).patience(time.Hour, now); got != want {
+			t.Errorf("the instance goes at %v: %v, want %v", at, got, want)
+		}
+	}
+}
+
 func TestAFleetHasItsKeysFromAWS(t *testing.T) {
 	needs(t, "ssh")
 	a := demoAccount()

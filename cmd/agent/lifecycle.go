@@ -44,7 +44,7 @@ func (l *lifecycle) run(ctx context.Context) error {
 	return l.client.WatchNotices(ctx, privatelink.NoticeOptions{
 		Notice: func(n privatelink.Notice) {
 			l.log.Warn("AWS takes this instance", zap.String("notice", n.Kind), zap.String("detail", n.Detail), zap.Time("at", n.At))
-			l.drain(ending{reason: n.Kind})
+			l.drain(ending{reason: n.Kind, at: n.At})
 			if n.Kind != privatelink.ReasonTermination || l.hook == (privatelink.Hook{}) {
 				return
 			}

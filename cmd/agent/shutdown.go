@@ -14,9 +14,22 @@ import (
 
 // ending is why a gate ends.
 type ending struct {
-	reason string // SIGTERM, SIGINT, drain, part_failed, rolled_back or stopped
-	by     string // who, for drain
-	err    error  // what the process is to end with: sessions are cut at once
+	reason string    // SIGTERM, SIGINT, drain, part_failed, rolled_back, stopped, or that of AWS's notice
+	by     string    // who, for drain
+	err    error     // what the process is to end with: sessions are cut at once
+	at     time.Time // when the instance goes; zero = nobody has said
+}
+
+// lastMoments is what sealed recordings and the last checkpoint take.
+const lastMoments = 15 * time.Second
+
+// patience is how long live sessions may go on: not until the instance goes,
+// which would leave recordings without an end.
+func (e ending) patience(timeout time.Duration, now time.Time) time.Duration {
+	if e.at.IsZero() {
+		return timeout
+	}
+	return max(0, min(timeout, e.at.Sub(now)-lastMoments))
 }
 
 // beginDrain lets the gate end; the first reason given counts.
@@ -51,7 +64,7 @@ func (g *gate) shutdown(failed, force context.Context, l *life) error {
 	l.stopAccept()
 	<-l.accepted
 	live := len(g.server.Sessions())
-	cut := g.endSessions(force, drain.Timeout)
+	cut := g.endSessions(force, why.patience(drain.Timeout, time.Now()))
 	l.stopRecord() // no session is left that records
 	<-l.recorded
 	err := g.farewell(why, live, cut)
