@@ -183,7 +183,7 @@ func (w *world) session() {
 	w.says("ssh -F ssh_config target hostname", "bastion")
 	w.says("curl -fsS localhost:9722/metrics | grep postern_build_info", `version="1.0.0"`)
 	w.says(`curl -fsS localhost:9722/metrics | grep 'postern_channel_opens_total{result="ok",type="direct-tcpip"}'`, "} 1")
-	w.says("postern audit verify", "ok")
+	w.says("postern audit verify", "fine")
 	w.do("postern audit tail -n 3")
 }
 
@@ -250,9 +250,9 @@ func (w *world) readOnlyEtc() {
 }
 
 func (w *world) faultAtStart() {
-	w.do("pkill -f 'seq 600'; systemctl stop postern.socket postern.service")
+	w.do("pkill -f '[s]eq 600'; systemctl stop postern.socket postern.service")
 	w.do("echo 'no_such_key: 1' >>/etc/postern/postern.yaml")
-	w.fails("systemctl start postern.service")
+	w.fails("systemctl reset-failed; systemctl start postern.service")
 	out, _ := w.try("systemctl status --no-pager postern.service")
 	w.t.Log(out)
 	for _, want := range []string{"status=78", "no_such_key"} {
@@ -260,7 +260,7 @@ func (w *world) faultAtStart() {
 			w.t.Errorf("systemctl status does not say %q", want)
 		}
 	}
-	w.do("cp good.yaml /etc/postern/postern.yaml; systemctl reset-failed postern.service; systemctl restart postern.socket postern.service")
+	w.do("cp good.yaml /etc/postern/postern.yaml; systemctl reset-failed; systemctl restart postern.socket postern.service")
 	w.says("ssh -F ssh_config gate whoami", "vendor")
 	w.says("curl -fsS localhost:9722/metrics | grep postern_build_info", `version="1.0.1"`)
 }
@@ -268,13 +268,13 @@ func (w *world) faultAtStart() {
 func (w *world) portTaken() {
 	w.do("systemctl stop postern.socket postern.service")
 	w.do("systemd-run --unit=squatter --collect /usr/sbin/sshd -D -p 22 -o ListenAddress=0.0.0.0:22 -o PidFile=none; sleep 1")
-	w.fails("systemctl start postern.service")
+	w.fails("systemctl reset-failed; systemctl start postern.service")
 	out, _ := w.try("systemctl status --no-pager postern.socket")
 	w.t.Log(out)
 	if !strings.Contains(out, "Address already in use") {
 		w.t.Error("systemctl status does not say that the port is taken")
 	}
-	w.do("systemctl stop squatter; systemctl start postern.socket postern.service")
+	w.do("systemctl stop squatter; systemctl reset-failed; systemctl start postern.socket postern.service")
 	w.says("ssh -F ssh_config gate whoami", "vendor")
 }
 
@@ -282,11 +282,11 @@ func (w *world) portTaken() {
 // and then takes it away.
 func (w *world) credentials() {
 	w.do("systemctl stop postern.socket postern.service; mkdir -p -m 700 /etc/credstore; mv /var/lib/postern/audit_key /etc/credstore/postern.audit_key; chown root: /etc/credstore/postern.audit_key")
-	w.do("sed -i 's|^audit: {|audit: { signing_key: \"credential:audit_key\",|' /etc/postern/postern.yaml; systemctl start postern.socket postern.service")
+	w.do("sed -i 's|^audit: {|audit: { signing_key: \"credential:audit_key\",|' /etc/postern/postern.yaml; systemctl reset-failed; systemctl start postern.socket postern.service")
 	w.says("ssh -F ssh_config gate whoami", "vendor")
-	w.says("postern audit verify --dir /var/log/postern/audit", "ok")
+	w.says("postern audit verify --dir /var/log/postern/audit", "fine")
 	w.do("systemctl stop postern.socket postern.service; mv /etc/credstore/postern.audit_key key")
-	w.fails("systemctl start postern.service")
+	w.fails("systemctl reset-failed; systemctl start postern.service")
 	out, _ := w.try("systemctl status --no-pager postern.service")
 	w.t.Log(out)
 	if !strings.Contains(out, "audit_key") {
@@ -352,7 +352,7 @@ func (w *world) rpm() {
 	dir := w.t.TempDir()
 	w.write(filepath.Join(dir, "nfpm.yaml"), systemdRPM)
 	host(w.t, "sh", "-c", "cd "+dir+" && go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2 package --packager rpm --target "+w.repo+" && rm -f "+w.repo+"/postern-1.0.1*.rpm && cd "+w.repo+" && createrepo_c -q .")
-	dnf := "dnf -y -q --disablerepo='*' --repofrompath=p,file:///srv/repo --repo=p --nogpgcheck --releasever=1 "
+	dnf := "dnf -y -q --repofrompath=p,file:///srv/repo --repo=p --nogpgcheck --releasever=1 "
 	w.do("mkdir -p /etc/postern; cp good.yaml /etc/postern/postern.yaml; " + dnf + "install postern")
 	w.idle()
 	w.do("rpm -V postern || true; rpm -qa; id postern; stat -c '%U:%G %a %n' /var/lib/postern /var/log/postern/audit; cmp good.yaml /etc/postern/postern.yaml; ls /etc/postern")
@@ -363,7 +363,7 @@ func (w *world) rpm() {
 	w.do(dnf + "--refresh upgrade postern")
 	w.says("postern version", "postern 1.0.1")
 	w.counts()
-	w.do("pkill -f 'seq 600'; " + dnf + "remove postern")
+	w.do("pkill -f '[s]eq 600'; " + dnf + "remove postern")
 	w.do("test ! -e /usr/sbin/postern; test -s /var/lib/postern/ssh_host_ed25519_key; test -s /var/log/postern/audit/audit.vkey; test -s /etc/postern/policy.yaml.rpmsave")
 	w.gone()
 }
