@@ -332,3 +332,13 @@ func TestAKeyThatAWSDoesNotGiveStopsTheStartAndSaysWhy(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestAGateThatHasNothingToDoWithAWSDoesNotReadItsSettings(t *testing.T) {
+	t.Setenv("AWS_PROFILE", "nobody-has-this")
+	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	g := newTestGate(t)
+	g.start()
+	if strings.Contains(g.get(g.Metrics, "/metrics"), "postern_aws_answer_age_seconds") {
+		t.Error("the metrics speak of AWS")
+	}
+}

@@ -47,9 +47,9 @@ type gate struct {
 	archive    *archiver // nil = there is none
 	sinks      *sinks
 
-	aws       *privatelink.Client
-	wayIn     *wayIn     // nil = nothing is followed
-	lifecycle *lifecycle // nil = there is no aws: section
+	aws       *privatelink.Client // nil = nothing is asked for while the gate runs
+	wayIn     *wayIn              // nil = nothing is followed
+	lifecycle *lifecycle          // nil = there is no aws: section
 
 	sshListener                                  *watchedListener
 	healthListener, metricsListener, adminSocket net.Listener
@@ -66,8 +66,10 @@ func run(ctx context.Context, p process) error {
 	if err != nil {
 		return configFault(loading("the configuration", err))
 	}
-	if g.aws, err = openAWS(c); err != nil {
-		return configFault(err)
+	if c.AWS != nil || c.PolicyObject != "" {
+		if g.aws, err = openAWS(c); err != nil {
+			return configFault(err)
+		}
 	}
 	if err := firstPolicy(c, g.aws); err != nil {
 		return err
