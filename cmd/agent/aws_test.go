@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"reflect"
@@ -230,6 +231,12 @@ func TestAGateListensAtOnceWhereAWSIsOutOfReach(t *testing.T) {
 	needs(t, "ssh")
 	server, _ := inAWS(t, demoAccount())
 	server.Fail(awsfake.Fault{Hang: true})
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and no more
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://"+silent.Addr().String())
 	g := newTestGate(t)
 	g.edit("postern.yaml", "ssh:\n", awsSection+"ssh:\n")
 	began := time.Now()
