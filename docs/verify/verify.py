@@ -512,7 +512,7 @@ class Verifier:
     def check_recording(self, name, file, chunks):
         digest, at, ended = hashlib.sha256(), 0, False
         for index, code, size, want in chunks:
-            ended = code == "recording.end"
+            ended = code != "recording.chunk"
             if size < at:
                 self.wrong(name, "event %d says that it got shorter" % index, index)
                 return
@@ -617,9 +617,10 @@ class History:
         if code not in ("recording.start", "recording.chunk", "recording.end", "recording.failed") or not isinstance(path, str) or not path:
             return
         chunks = self.recordings.setdefault(path, [])
-        if code in ("recording.chunk", "recording.end"):
-            hashes = get(event, "file", "hashes")
-            values = [get(h, "value") for h in hashes] if isinstance(hashes, list) else []
+        hashes = get(event, "file", "hashes")
+        values = [get(h, "value") for h in hashes] if isinstance(hashes, list) else []
+        # One that is found broken off has the hash of what there is, and grows no more.
+        if code in ("recording.chunk", "recording.end") or code == "recording.failed" and values and values[-1]:
             chunks.append((index, code, whole(get(event, "file", "size")) or 0, values[-1] if values else ""))
 
     def time(self, event, code, index, where):

@@ -156,6 +156,19 @@ func kindsOfLogs(t testing.TB) map[string]kind {
 		c.recorded(t, RecordingEnd, "one")
 		write(t, filepath.Join(c.recordings, craftedRecording), "one more")
 	})
+	made("a recording that broke off, and was found", 0, "", func(c *crafted) {
+		c.recorded(t, RecordingChunk, "one")
+		c.recorded(t, RecordingFailed, "onetwo")
+	})
+	made("a recording that was edited after it was found broken off", 1, "between bytes 3 and 6", func(c *crafted) {
+		c.recorded(t, RecordingChunk, "one")
+		c.recorded(t, RecordingFailed, "onetwo")
+		write(t, filepath.Join(c.recordings, craftedRecording), "onetw0")
+	})
+	made("a recording that grew after it was found broken off", 1, "the recording has 6 bytes, and had 3 at its end", func(c *crafted) {
+		c.recorded(t, RecordingFailed, "one")
+		write(t, filepath.Join(c.recordings, craftedRecording), "onetwo")
+	})
 	made("a recording that was cut", 1, "the recording has 2 bytes, and had 3 at event 0", func(c *crafted) {
 		c.recorded(t, RecordingChunk, "one")
 		write(t, filepath.Join(c.recordings, craftedRecording), "on")

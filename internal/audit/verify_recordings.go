@@ -43,10 +43,11 @@ func (h *history) recording(f *lineFields, at spot) {
 		h.recordings[path] = r
 	}
 	r.at = at
-	switch Code(f.code) {
-	case RecordingChunk, RecordingEnd:
+	code := Code(f.code)
+	foundBroken := code == RecordingFailed && len(f.hash) > 0 // at a start, and nobody writes it any more
+	if code == RecordingChunk || code == RecordingEnd || foundBroken {
 		r.chunks = append(r.chunks, chunk{at, max(f.size, 0), string(f.hash)})
-		r.ended = Code(f.code) == RecordingEnd
+		r.ended = code == RecordingEnd || foundBroken
 	}
 }
 
