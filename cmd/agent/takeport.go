@@ -100,12 +100,12 @@ func (m *mover) take(ctx context.Context) error {
 		return wrong(fmt.Errorf("take port %d: %w", m.port, err))
 	}
 	if err := m.prepare(ctx); err != nil {
-		return m.giveUp(err, m.restore(before))
+		return m.giveUp(m.moving(), err, m.restore(before))
 	}
 	m.say("an sshd with the new configuration answers at %s", m.address)
 	if err := m.leave(ctx, u); err != nil {
 		back := errors.Join(m.restore(before), m.enter(ctx, u))
-		return m.giveUp(err, back)
+		return m.giveUp(m.moving(), err, back)
 	}
 	m.say("sshd listens at %s, port %d is free", m.address, m.port)
 	m.say("to go back: postern take-port-22 --undo, or remove %s and restart %s", m.dropIn, u.service)
@@ -124,10 +124,6 @@ func (m *mover) taken(ctx context.Context) bool {
 
 // prepare does all that can be done while sshd still has the old port.
 func (m *mover) prepare(ctx context.Context) error {
-	// sshd -t fails without it where sshd is socket-activated and was never used.
-	if err := os.MkdirAll(m.runDir, 0o755); err != nil {
-		return fmt.Errorf("make sshd's folder: %w", err)
-	}
 	if err := m.checkConfig(ctx); err != nil {
 		return err
 	}
@@ -189,7 +185,7 @@ func (m *mover) undo(ctx context.Context) error {
 	}
 	if err := m.enter(ctx, u); err != nil {
 		back := errors.Join(m.restore(b), m.toService(ctx, u))
-		return m.giveUp(err, back)
+		return m.giveUp(fmt.Sprintf("give port %d back", m.port), err, back)
 	}
 	m.say("sshd answers on port %d again", m.port)
 	return nil
@@ -211,12 +207,16 @@ func (m *mover) enter(ctx context.Context, u sshdUnits) error {
 	return nil
 }
 
-func (m *mover) giveUp(err, back error) error {
+func (m *mover) moving() string { return "move sshd to " + m.address.String() }
+
+// giveUp is the error of doing, which failed for err; back is what kept it from
+// being undone, if anything did.
+func (m *mover) giveUp(doing string, err, back error) error {
 	hints := []string{"sshd is where it was: nothing has changed"}
 	if back != nil {
 		hints = []string{"and it could not be put back: " + back.Error(), "keep this session open; remove " + m.dropIn + " and restart sshd by hand"}
 	}
-	return wrong(fmt.Errorf("move sshd to %s: %w", m.address, err), hints...)
+	return wrong(fmt.Errorf("%s: %w", doing, err), hints...)
 }
 
 func (m *mover) listenLine() string { return "ListenAddress " + m.address.String() + "\n" }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ func runProgram(ctx context.Context, name string, args ...string) (string, error
 // checkConfig has sshd read its configuration, and wants it to listen at the
 // new address and no longer at the old port.
 func (m *mover) checkConfig(ctx context.Context) error {
-	if _, err := m.run(ctx, m.sshd, "-t", "-f", m.config); err != nil {
+	if _, err := m.ask(ctx, "-t"); err != nil {
 		return err
 	}
 	at, err := m.listeners(ctx)
@@ -45,9 +46,16 @@ func (m *mover) checkConfig(ctx context.Context) error {
 	return err
 }
 
+// ask runs sshd on its configuration. sshd refuses even that without its folder,
+// which systemd removes when ssh.service stops; where it can't be made, sshd says so.
+func (m *mover) ask(ctx context.Context, what string) (string, error) {
+	_ = os.MkdirAll(m.runDir, 0o755)
+	return m.run(ctx, m.sshd, what, "-f", m.config)
+}
+
 // listeners are the addresses that sshd's configuration makes it listen at.
 func (m *mover) listeners(ctx context.Context) ([]netip.AddrPort, error) {
-	out, err := m.run(ctx, m.sshd, "-T", "-f", m.config)
+	out, err := m.ask(ctx, "-T")
 	if err != nil {
 		return nil, err
 	}

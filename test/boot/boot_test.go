@@ -43,8 +43,10 @@ func TestTheLifeOfABastion(t *testing.T) {
 		{"a fault in a file keeps the gate down and says so", w.faultAtStart},
 		{"a port that is taken is named", w.portTaken},
 		{"credentials are used where they are", w.credentials},
+		{"a gate that is killed or hangs is started again", w.killedAndHung},
 		{"remove keeps keys and logs, purge does not", w.removeAndPurge},
 		{"sshd comes back", w.sshdBack},
+		{"an sshd that a socket unit starts moves too", w.socketActivated},
 		{"dnf installs, upgrades and removes the RPM", w.rpm},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { w.t = t; step.do() }) {
@@ -296,6 +298,25 @@ func (w *world) credentials() {
 	w.says("ssh -F ssh_config gate whoami", "vendor")
 }
 
+// killedAndHung ends the gate as the kernel does when memory is short, and
+// stops it so that its watchdog is not pinged.
+func (w *world) killedAndHung() {
+	w.do("mkdir -p /run/systemd/system/postern.service.d; printf '[Service]\\nWatchdogSec=3s\\n' >/run/systemd/system/postern.service.d/test.conf; systemctl daemon-reload; systemctl restart postern.service")
+	for _, signal := range []string{"KILL", "STOP"} {
+		before := w.do("systemctl show -P MainPID postern.service")
+		w.do("systemctl reset-failed; systemctl kill --signal=" + signal + " postern.service")
+		w.eventually(time.Minute, "the gate runs again", func() bool {
+			pid, _ := w.try("systemctl show -P MainPID postern.service")
+			_, err := w.try("curl -fsS localhost:8022/readyz")
+			return err == nil && pid != before && strings.TrimSpace(pid) != "0"
+		})
+		w.says("ssh -F ssh_config gate whoami", "vendor")
+	}
+	w.says("journalctl -b --no-pager -o cat -u postern.service | grep -i watchdog | head -n 1", "Watchdog timeout")
+	w.says("postern audit verify --dir /var/log/postern/audit", "fine")
+	w.do("rm -r /run/systemd/system/postern.service.d; systemctl daemon-reload; systemctl restart postern.service")
+}
+
 func (w *world) removeAndPurge() {
 	w.do("apt-get -y -q remove postern")
 	w.do("test ! -e /usr/sbin/postern; test -s /var/lib/postern/ssh_host_ed25519_key; test -s /var/log/postern/audit/audit.vkey; test -s /etc/postern/policy.yaml")
@@ -334,7 +355,17 @@ func (w *world) sshdBack() {
 	w.do("dpkg --unpack /srv/repo/postern_1.0.1-1_amd64.deb") // for its command
 	w.do("postern take-port-22 --undo")
 	w.says("ss -Hltnp 'sport = :22'", "sshd")
-	w.do("dpkg --purge postern")
+}
+
+func (w *world) socketActivated() {
+	w.do("systemctl disable --now ssh.service; systemctl enable --now ssh.socket")
+	w.says("ss -Hltnp 'sport = :22'", "systemd")
+	w.do("postern take-port-22")
+	w.says("ss -Hltnp 'sport = :2200'", "sshd")
+	w.gone()
+	w.do("postern take-port-22 --undo")
+	w.says("ss -Hltnp 'sport = :22'", "systemd")
+	w.do("systemctl disable --now ssh.socket; systemctl enable --now ssh.service; dpkg --purge postern")
 }
 
 // systemdRPM stands for the package of a distribution, which this Debian with
