@@ -137,7 +137,8 @@ func (w *world) seed() string {
 	w.write(filepath.Join(dir, "user-data"), text)
 	w.write(filepath.Join(dir, "meta-data"), "instance-id: i-boot\nlocal-hostname: bastion\n")
 	w.write(filepath.Join(w.root, "root/ssh_config"), sshConfig)
-	host(w.t, "sh", "-c", "mkdir -p -m 700 "+w.root+"/root/.ssh && cp "+w.root+"/root/vendor.pub "+w.root+"/root/.ssh/authorized_keys")
+	home := filepath.Join(w.root, "root")
+	host(w.t, "sh", "-c", "cd "+home+" && mkdir -p -m 700 .ssh && cp vendor.pub .ssh/authorized_keys")
 	return dir
 }
 
@@ -148,9 +149,9 @@ const sshConfig = `Host gate
   ProxyCommand nlbdial -endpoint vpce-0a1b2c3d4e5f60718 127.0.0.1:22
 Host target
   User root
-  ProxyCommand ssh -F /root/ssh_config -W 127.0.0.1:2200 gate
+  ProxyCommand ssh -F ssh_config -W 127.0.0.1:2200 gate
 Host *
-  IdentityFile /root/vendor
+  IdentityFile vendor
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR
