@@ -366,7 +366,8 @@ func (w *world) socketActivated() {
 	w.gone()
 	w.do("postern take-port-22 --undo")
 	w.says("ss -Hltnp 'sport = :22'", "systemd")
-	w.do("systemctl disable --now ssh.socket; systemctl enable --now ssh.service; dpkg --purge postern")
+	w.do("systemctl stop ssh.socket ssh.service; systemctl disable ssh.socket; systemctl enable --now ssh.service; dpkg --purge postern")
+	w.says("ss -Hltnp 'sport = :22'", "sshd")
 }
 
 // systemdRPM stands for the package of a distribution, which this Debian with
