@@ -48,7 +48,7 @@ lint: ## gofmt, go vet, staticcheck; cfn-lint where it is installed
 # A skipped test is a failure when CI=true: report sees to it.
 .PHONY: unit
 unit: ## unit tests and the rules of the house, with the race detector
-	go test -race -json $$(go list ./... | grep -v '/test/e2e$$') | go run ./test/tools/report
+	go test -race -json $$(go list ./... | grep -v -e '/test/e2e$$' -e '/test/boot$$') | go run ./test/tools/report
 
 .PHONY: e2e
 e2e: ## stories: the built daemon and real clients; RUN=Stories/name picks one

@@ -253,6 +253,7 @@ func TestATerminatingInstanceDrainsAndThenLetsAutoScalingGoOn(t *testing.T) {
 	a := demoAccount()
 	inAWS(t, a)
 	g := discovering(t, awsSection+"  auto_scaling_group: "+awsfake.GateGroup+"\n  lifecycle_hook: "+awsfake.GateHook+"\n")
+	g.edit("postern.yaml", "settle: 0s", "settle: 1s") // a drain that is over at once needs no heartbeat
 	g.start()
 	a.Change(func() { a.Metadata.LifecycleState = "Terminated" })
 	g.stops(20 * time.Second)
