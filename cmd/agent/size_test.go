@@ -8,7 +8,7 @@ import (
 )
 
 // maxBinary is what the daemon may weigh, stripped.
-const maxBinary = 35 << 20
+const maxBinary = 35_000_000
 
 // TestTheBinaryHoldsOnlyWhatItCalls finds the SDK client that became an
 // interface: EC2's alone brings 37 MB along (internal/privatelink says why).

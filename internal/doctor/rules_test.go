@@ -130,11 +130,11 @@ func FuzzMatches(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, pattern, s string) {
 		if strings.ContainsAny(pattern, `[]\/`) || strings.Contains(s, "/") || !ascii(pattern) || !ascii(s) {
-			t.Skip()
+			return // path.Match takes these for something else
 		}
 		want, err := path.Match(pattern, s)
 		if err != nil {
-			t.Skip()
+			return // a pattern that only path.Match finds wrong
 		}
 		if got := matches(pattern, s); got != want {
 			t.Errorf("%q with %q: %v", s, pattern, got)
